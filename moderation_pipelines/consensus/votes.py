@@ -1,0 +1,61 @@
+"""The votes that count in a window of days."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import polars as pl
+
+from moderation_pipelines.ingest.repeats import REPEAT_KEY, judged_at, mark_current, takes_last
+from moderation_pipelines.policies.policy import Policies
+
+DELIVERY = ("drop_date", "drop_file", "drop_line")
+
+
+def window_votes(votes: pl.LazyFrame, policies: Policies) -> pl.LazyFrame:
+    """The window's votes on known policies with ``is_current`` decided anew over all its days.
+
+    A vote_id delivered on several days counts once, as last delivered. Rows come in delivery order. Votes whose
+    policy or label has left the policies since they were delivered are left out.
+    """
+    allowed = pl.DataFrame(
+        [(p.id, label) for p in policies for label in (*p.label_ids, *p.abstain)],
+        schema={"policy": pl.String, "label": pl.String},
+        orient="row",
+    )
+    return mark_current(
+        votes.join(allowed.lazy(), on=["policy", "label"], how="semi")
+        .sort(DELIVERY)
+        .unique("vote_id", keep="last", maintain_order=True)
+        .with_columns(
+            judged_at=judged_at(), named=pl.col("rater_id").is_not_null(), takes_last=takes_last(policies)
+        ),
+        REPEAT_KEY,
+        ["judged_at"],
+    ).drop("judged_at", "named", "takes_last")
+
+
+def counted_votes(votes: pl.LazyFrame) -> pl.LazyFrame:
+    """Votes that count for consensus and agreement: kind vote, current, not abstaining. Needs ``window_votes``."""
+    return votes.filter((pl.col("kind") == "vote") & pl.col("is_current") & ~pl.col("is_abstain"))
+
+
+def authority_labels(votes: pl.LazyFrame) -> pl.LazyFrame:
+    """One row per item x policy with an authority's word. Columns: item_id, policy, gold_label, adjudicated_label.
+
+    Of several golds (or adjudications) of an item the last one made counts.
+    """
+    by_time = votes.filter(pl.col("kind").is_in(["gold", "adjudication"]) & ~pl.col("is_abstain")).sort(
+        judged_at(), *DELIVERY
+    )
+    return by_time.group_by("item_id", "policy").agg(
+        gold_label=pl.col("label").filter(pl.col("kind") == "gold").last(),
+        adjudicated_label=pl.col("label").filter(pl.col("kind") == "adjudication").last(),
+    )
+
+
+def vote_counts(counted: pl.LazyFrame, labels: Sequence[str]) -> pl.LazyFrame:
+    """Votes per item and label for one policy. Columns: item_id, then c0, c1, ... in the policy's label order."""
+    return counted.group_by("item_id").agg(
+        (pl.col("label") == label).sum().cast(pl.Int64).alias(f"c{k}") for k, label in enumerate(labels)
+    )

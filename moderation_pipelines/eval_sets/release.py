@@ -1,0 +1,390 @@
+"""Releases: candidate, audit, publication by one rename. A published release is never written again.
+
+Same inputs give the same bytes: rows in canonical order, posteriors rounded to six digits, and ``created_at`` is the
+day of the newest drop that fed the release, not the clock.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+import re
+import shutil
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+import orjson
+import polars as pl
+
+from moderation_pipelines.errors import Problem, ReadFailure, UserError, did_you_mean
+from moderation_pipelines.eval_sets.selection import Frame
+from moderation_pipelines.eval_sets.specs import EvalSetSpec, load_specs
+from moderation_pipelines.home import Home
+from moderation_pipelines.policies.policy import Policies, Policy
+from moderation_pipelines.tables.schema import EVAL_SET_ITEMS
+from moderation_pipelines.tables.warehouse import write_parquet, write_text
+
+_VERSION = re.compile(r"v(\d{4,})")
+_DIGITS = 6
+
+
+@dataclass(frozen=True)
+class Release:
+    """One published version of an eval set."""
+
+    name: str
+    version: str
+    path: Path
+
+    @cached_property
+    def manifest(self) -> dict[str, Any]:
+        try:
+            value = json.loads((self.path / "manifest.json").read_bytes())
+        except (OSError, ValueError) as error:
+            raise ReadFailure(f"release {self.name} {self.version}: manifest.json cannot be read") from error
+        assert isinstance(value, dict)
+        return value
+
+    @property
+    def policy(self) -> str:
+        return str(self.manifest["policy"])
+
+    def items(self) -> pl.DataFrame:
+        """The release's rows, in canonical order. Raises :class:`ReadFailure` if the file is not as published."""
+        file = self.path / "items.parquet"
+        try:
+            digest = hashlib.sha256(file.read_bytes()).hexdigest()
+        except OSError as error:
+            raise ReadFailure(f"release {self.name} {self.version}: items.parquet cannot be read") from error
+        if digest != self.manifest["items_sha256"]:
+            raise ReadFailure(
+                f"release {self.name} {self.version}: items.parquet is not what was published (its hash differs from "
+                "manifest.json); restore it from a copy"
+            )
+        return EVAL_SET_ITEMS.conform(pl.scan_parquet(file)).collect()
+
+    def validation(self) -> list[dict[str, Any]]:
+        """The audit's result per expectation, as stored with the release."""
+        value = json.loads((self.path / "validation.json").read_bytes())
+        assert isinstance(value, list)
+        return value
+
+
+def releases(home: Home, name: str) -> list[Release]:
+    """Published versions of a set, oldest first."""
+    folder = home.eval_sets / name
+    if not folder.is_dir():
+        return []
+    found = [(int(m.group(1)), p) for p in folder.iterdir() if (m := _VERSION.fullmatch(p.name)) and p.is_dir()]
+    return [Release(name, path.name, path) for _, path in sorted(found)]
+
+
+def eval_set_names(home: Home) -> list[str]:
+    """Names of sets with at least one release."""
+    if not home.eval_sets.is_dir():
+        return []
+    return sorted(p.name for p in home.eval_sets.iterdir() if p.is_dir() and releases(home, p.name))
+
+
+def current_release(home: Home, name: str) -> Release | None:
+    found = releases(home, name)
+    return found[-1] if found else None
+
+
+def current_releases(home: Home, policies: Policies) -> list[Release]:
+    """The release in force of every set the specs name, where there is one."""
+    specs = load_specs(home, policies)
+    found = (current_release(home, spec.name) for policy in policies for spec in specs[policy.id])
+    return [release for release in found if release is not None]
+
+
+def find_release(home: Home, name: str, version: str) -> Release:
+    """A release by set name and version (``v0002``, ``v2`` or ``2``). Raises :class:`UserError` naming what is there."""
+    there = releases(home, name)
+    if not there:
+        raise UserError(f'eval set "{name}" has no release{did_you_mean(name, eval_set_names(home))}')
+    match = re.fullmatch(r"v?(\d+)", version)
+    for release in there:
+        if match and int(release.version[1:]) == int(match.group(1)):
+            return release
+    known = ", ".join(r.version for r in there)
+    raise UserError(f'eval set "{name}" has no version "{version}"; known: {known}')
+
+
+def canonical_rows(items: pl.DataFrame) -> pl.DataFrame:
+    """Release rows as they are hashed and written: sorted by item, probabilities rounded to six digits."""
+    struct = pl.struct(
+        pl.element().struct.field("label"), pl.element().struct.field("probability").round(_DIGITS)
+    )
+    return items.sort("item_id").with_columns(
+        pl.col("posterior").list.eval(struct), pl.col("probability").round(_DIGITS)
+    )
+
+
+def content_sha256(items: pl.DataFrame) -> str:
+    """Hash of the rows in canonical order, independent of the file format."""
+    digest = hashlib.sha256()
+    for row in items.iter_rows(named=True):
+        digest.update(orjson.dumps(row, option=orjson.OPT_SORT_KEYS) + b"\n")
+    return digest.hexdigest()
+
+
+@dataclass(frozen=True)
+class Candidate:
+    """A release before its audit."""
+
+    spec: EvalSetSpec
+    policy: Policy
+    items: pl.DataFrame
+    frame: Frame
+    sources: list[dict[str, Any]]
+
+    @cached_property
+    def content_sha256(self) -> str:
+        return content_sha256(self.items)
+
+    def same_as(self, release: Release | None) -> bool:
+        """Whether publishing would give nothing new: same rows, spec and policy text."""
+        if release is None:
+            return False
+        m = release.manifest
+        return (m["content_sha256"], m["policy_sha256"], m["spec"]) == (
+            self.content_sha256,
+            self.policy.sha256,
+            json.loads(self.spec.model_dump_json()),
+        )
+
+
+def release_sources(items: pl.DataFrame, policy: str, content: pl.LazyFrame, votes: pl.LazyFrame, drops: pl.LazyFrame) -> list[dict[str, Any]]:
+    """Drop files that fed the rows: feed, drop_date, drop_file, sha256; sorted."""
+    ids = items.lazy().select("item_id")
+    place = ["feed", "drop_date", "drop_file"]
+    fed = pl.concat(
+        [
+            content.join(ids, on="item_id", how="semi").select(feed=pl.lit("content"), drop_date="drop_date", drop_file="drop_file"),
+            votes.filter(pl.col("policy") == policy)
+            .join(ids, on="item_id", how="semi")
+            .select(feed=pl.lit("labels"), drop_date="drop_date", drop_file="drop_file"),
+        ]
+    ).unique()
+    rows = fed.join(drops.select(*place, "sha256"), on=place, how="left").sort(place).collect()
+    return [{**row, "drop_date": str(row["drop_date"])} for row in rows.iter_rows(named=True)]
+
+
+@dataclass(frozen=True)
+class Published:
+    """What became of a candidate: ``status`` is published, unchanged, empty or failed."""
+
+    name: str
+    status: str
+    release: Release | None
+    results: list[dict[str, Any]]
+    candidate_path: Path | None = None
+
+    @property
+    def failed(self) -> list[dict[str, Any]]:
+        return [r for r in self.results if not r["passed"] and r["severity"] == "critical"]
+
+
+Audit = Callable[[Candidate], list[dict[str, Any]]]
+Page = Callable[[Candidate, str, list[dict[str, Any]]], str]
+
+
+def publish(home: Home, candidate: Candidate, audit: Audit, page: Page) -> Published:
+    """Write, audit, publish. Nothing new: the current release stands. Audit failed: the candidate is kept aside.
+
+    ``audit`` returns one result per expectation; ``page`` renders the validation page.
+    """
+    name = candidate.spec.name
+    current = current_release(home, name)
+    if candidate.same_as(current):
+        assert current is not None
+        return Published(name, "unchanged", current, current.validation())
+    if candidate.items.is_empty():
+        return Published(name, "empty", current, [])
+    number = 1 if current is None else int(current.version[1:]) + 1
+    version = f"v{number:04d}"
+    results = audit(candidate)
+    failed = any(not r["passed"] and r["severity"] == "critical" for r in results)
+    building = home.candidates / name / candidate.content_sha256[:12]
+    shutil.rmtree(building, ignore_errors=True)
+    building.mkdir(parents=True)
+    write_parquet(candidate.items, building / "items.parquet")
+    manifest = release_manifest(candidate, version, current, results, building / "items.parquet")
+    write_text(building / "manifest.json", json.dumps(manifest, ensure_ascii=False, indent=2) + "\n")
+    write_text(building / "README.md", dataset_card(manifest))
+    write_text(building / "policy.yaml", candidate.policy.source)
+    write_text(building / "validation.json", json.dumps(results, ensure_ascii=False, indent=2) + "\n")
+    write_text(building / "validation.html", page(candidate, version, results))
+    if failed:
+        return Published(name, "failed", current, results, building)
+    for file in building.iterdir():
+        file.chmod(0o444)
+    final = home.eval_sets / name / version
+    final.parent.mkdir(parents=True, exist_ok=True)
+    os.rename(building, final)
+    return Published(name, "published", Release(name, version, final), results)
+
+
+def release_manifest(
+    candidate: Candidate, version: str, parent: Release | None, results: Sequence[dict[str, Any]], items_file: Path
+) -> dict[str, Any]:
+    """The manifest: everything that made the release."""
+    items, spec, policy = candidate.items, candidate.spec, candidate.policy
+    drawn = dict(items.group_by("stratum").len().iter_rows())
+    sizes = sorted(candidate.frame.items.group_by("stratum").len().iter_rows()) if items.height else []
+    newest = max((s["drop_date"] for s in candidate.sources), default=None)
+    return {
+        "name": spec.name,
+        "version": version,
+        "policy": policy.id,
+        "policy_title": policy.title,
+        "policy_version": policy.version,
+        "policy_sha256": policy.sha256,
+        "content_sha256": candidate.content_sha256,
+        "items_sha256": hashlib.sha256(items_file.read_bytes()).hexdigest(),
+        "rows": items.height,
+        "rows_violating": int(items["violating"].sum()),
+        "labels": {label: items.filter(pl.col("label") == label).height for label in policy.label_ids},
+        "label_methods": dict(sorted(items.group_by("method").len().iter_rows())),
+        "schema": {name: str(dtype) for name, dtype in items.schema.items()},
+        "spec": json.loads(spec.model_dump_json()),
+        "seed": spec.seed,
+        "frame": [{"stratum": s, "frame_size": n, "drawn": drawn.get(s, 0)} for s, n in sizes],
+        "left_out": candidate.frame.left_out,
+        "sources": candidate.sources,
+        "parent_version": None if parent is None else parent.version,
+        "created_at": None if newest is None else f"{newest}T00:00:00Z",
+        "validation": {
+            "passed": all(r["passed"] or r["severity"] != "critical" for r in results),
+            "expectations": len(results),
+            "failed_critical": [r["id"] for r in results if not r["passed"] and r["severity"] == "critical"],
+            "failed_warning": [r["id"] for r in results if not r["passed"] and r["severity"] == "warning"],
+        },
+    }
+
+
+def dataset_card(m: dict[str, Any]) -> str:
+    """The release's README.md: what it is, where it comes from, how to use it."""
+    share = m["rows_violating"] / m["rows"]
+    labels = "\n".join(f"| {label} | {n:,} |" for label, n in m["labels"].items())
+    strata = "\n".join(
+        f"| {s['stratum'].replace('|', '·')} | {s['frame_size']:,} | {s['drawn']:,} |" for s in m["frame"]
+    )
+    left = "\n".join(f"- {n:,}: {reason}" for reason, n in m["left_out"].items() if n) or "- nothing"
+    methods = ", ".join(f"{method} {n:,}" for method, n in m["label_methods"].items())
+    sources = "\n".join(f"- {s['feed']}/{s['drop_date']}/{s['drop_file']}" for s in m["sources"])
+    warned = ", ".join(m["validation"]["failed_warning"]) or "none"
+    return f"""\
+# Eval set {m["name"]}, {m["version"]}
+
+{m["rows"]:,} items judged by policy «{m["policy_title"]}» (`{m["policy"]}`, version {m["policy_version"]}; its text is
+pinned in `policy.yaml`). {m["rows_violating"]:,} violate it ({share:.1%} of the items drawn, unweighted).
+
+## Labels
+
+| label | items |
+| --- | --- |
+{labels}
+
+Decided by: {methods}.
+
+## How the items were drawn
+
+From the eval side only, by seeded hash (seed {m["seed"]}) within strata of {", ".join(m["spec"]["stratify_by"]) or "none"}.
+Every row has its `inclusion_probability` and `weight`: an estimate for the frame needs the weights.
+
+| stratum | in the frame | drawn |
+| --- | --- | --- |
+{strata}
+
+Left out of the frame:
+
+{left}
+
+## Audit
+
+{m["validation"]["expectations"]} expectations; critical ones failed: 0; warnings: {warned}. See `validation.html`.
+
+## Sources
+
+As of {m["created_at"]}; parent version: {m["parent_version"] or "none"}; content hash `{m["content_sha256"]}`.
+
+{sources}
+
+## Do not
+
+Train, tune, calibrate or pick few-shot examples on these items: use the development side.
+"""
+
+
+@dataclass(frozen=True)
+class ReleaseDiff:
+    """What changed from one release to another."""
+
+    name: str
+    old: str
+    new: str
+    added: list[str]
+    removed: list[str]
+    relabelled: list[tuple[str, str, str]]
+    reweighted: list[str]
+    edited: list[str]
+    settings: list[str]
+
+    @property
+    def is_empty(self) -> bool:
+        changed = (self.added, self.removed, self.relabelled, self.reweighted, self.edited, self.settings)
+        return not any(changed)
+
+    def summary(self) -> str:
+        """One line, e.g. «+12 items, -3 items, 2 labels changed»."""
+        parts = [
+            f"+{len(self.added):,} items" if self.added else "",
+            f"-{len(self.removed):,} items" if self.removed else "",
+            f"{len(self.relabelled):,} labels changed" if self.relabelled else "",
+            f"{len(self.edited):,} texts changed" if self.edited else "",
+            f"{len(self.reweighted):,} weights changed" if self.reweighted else "",
+            *self.settings,
+        ]
+        return ", ".join(p for p in parts if p) or "no difference in items, labels, weights or settings"
+
+
+def release_diff(old: Release, new: Release) -> ReleaseDiff:
+    """Items added, removed, relabelled, edited and reweighted between two releases of a set, by id."""
+    a, b = old.items(), new.items()
+    columns = ["item_id", "label", "weight", "text_sha256"]
+    both = a.select(columns).join(b.select(columns), on="item_id", suffix="_new").sort("item_id")
+    relabelled = both.filter(pl.col("label") != pl.col("label_new")).select("item_id", "label", "label_new")
+    settings = [
+        f"{what} changed"
+        for what, key in (("policy text", "policy_sha256"), ("spec", "spec"))
+        if old.manifest[key] != new.manifest[key]
+    ]
+    return ReleaseDiff(
+        new.name,
+        old.version,
+        new.version,
+        sorted(set(b["item_id"]) - set(a["item_id"])),
+        sorted(set(a["item_id"]) - set(b["item_id"])),
+        [(i, x, y) for i, x, y in relabelled.iter_rows()],
+        both.filter((pl.col("weight") - pl.col("weight_new")).abs() > 1e-9)["item_id"].to_list(),
+        both.filter(pl.col("text_sha256") != pl.col("text_sha256_new"))["item_id"].to_list(),
+        settings,
+    )
+
+
+def broken_releases(home: Home) -> list[Problem]:
+    """Releases whose items are not as published."""
+    problems = []
+    for name in eval_set_names(home):
+        for release in releases(home, name):
+            try:
+                release.items()
+            except ReadFailure as error:
+                problems.append(Problem(home.relative(release.path), None, str(error)))
+    return problems

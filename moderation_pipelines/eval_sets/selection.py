@@ -1,0 +1,139 @@
+"""Selection of eval-set items: seeded, stratified, from the eval side only, with inclusion probabilities."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Collection
+from dataclasses import dataclass
+
+import polars as pl
+
+from moderation_pipelines.consensus.labels import latest_consensus
+from moderation_pipelines.eval_sets.specs import EvalSetSpec
+from moderation_pipelines.ingest.text import EVAL
+from moderation_pipelines.policies.policy import Policy
+from moderation_pipelines.tables.schema import EVAL_SET_ITEMS
+
+NOT_GIVEN = "unknown"
+
+
+def latest_content(content: pl.LazyFrame) -> pl.LazyFrame:
+    """One row per item of a history of content rows: as last delivered."""
+    return content.sort("drop_date").unique("item_id", keep="last", maintain_order=True)
+
+
+def labelled_items(consensus: pl.LazyFrame, content: pl.LazyFrame, policy: Policy, side: str) -> pl.LazyFrame:
+    """Items of one side that have a label for the policy: consensus and content columns, one row per item."""
+    mine = consensus.filter((pl.col("policy") == policy.id))
+    labels = latest_consensus(mine).filter(pl.col("label").is_in(policy.label_ids)).drop("drop_date")
+    items = latest_content(content).filter(pl.col("side") == side)
+    return labels.join(
+        items.select("item_id", "text", "context", "locale", "surface", "source", "text_sha256"), on="item_id"
+    ).sort("item_id")
+
+
+@dataclass(frozen=True)
+class Frame:
+    """The sampling frame of a set and what was left out of it, by reason."""
+
+    items: pl.DataFrame
+    left_out: dict[str, int]
+
+
+def sampling_frame(
+    consensus: pl.LazyFrame,
+    content: pl.LazyFrame,
+    policy: Policy,
+    spec: EvalSetSpec,
+    example_hashes: Collection[str],
+) -> Frame:
+    """Eval-side labelled items a set may draw from, with their stratum.
+
+    Left out: items used as few-shot examples and duplicates of them (by text hash); later copies of the same text
+    and context; items the spec filters out.
+    """
+    items = labelled_items(consensus, content, policy, EVAL).collect()
+    left_out: dict[str, int] = {}
+
+    def keep(reason: str, condition: pl.Expr) -> None:
+        nonlocal items
+        kept = items.filter(condition)
+        left_out[reason] = items.height - kept.height
+        items = kept
+
+    keep("few-shot example or its duplicate", ~pl.col("text_sha256").is_in(sorted(example_hashes)))
+    keep("copy of another item", pl.struct("text_sha256", "context").is_first_distinct())
+    if spec.locales is not None:
+        keep("locale not asked for", pl.col("locale").is_in(spec.locales))
+    if spec.surfaces is not None:
+        keep("surface not asked for", pl.col("surface").is_in(spec.surfaces).fill_null(False))
+    if spec.min_votes:
+        keep("too few votes", (pl.col("n_votes") >= spec.min_votes) | pl.col("gold_label").is_not_null())
+    if spec.min_probability:
+        keep("label not sure enough", pl.col("probability") >= spec.min_probability)
+    parts = [pl.col(column).fill_null(NOT_GIVEN) for column in spec.stratify_by]
+    stratum = pl.concat_str(parts, separator=" | ") if parts else pl.lit("all")
+    return Frame(items.with_columns(stratum=stratum), left_out)
+
+
+def allocation(sizes: dict[str, int], spec: EvalSetSpec) -> dict[str, int]:
+    """How many items each stratum gives: at most its size, ``spec.size`` in all (or all there are).
+
+    Every stratum first gets up to ``min_per_stratum``, as far as ``size`` reaches; the rest is shared in proportion
+    to what is left in the strata (or equally) by largest remainder. Ties go by stratum name.
+    """
+    names = sorted(sizes)
+    if sum(sizes.values()) <= spec.size:
+        return dict(sizes)
+    given = dict.fromkeys(names, 0)
+    floor = spec.min_per_stratum
+    while floor > 0 and sum(min(floor, sizes[s]) for s in names) > spec.size:
+        floor -= 1
+    for s in names:
+        given[s] = min(floor, sizes[s])
+    while (rest := spec.size - sum(given.values())) > 0:
+        room = {s: sizes[s] - given[s] for s in names if sizes[s] > given[s]}
+        share = {s: (room[s] if spec.allocation == "proportional" else 1) for s in room}
+        total = sum(share.values())
+        exact = {s: min(room[s], rest * share[s] / total) for s in room}
+        whole = {s: int(exact[s]) for s in room}
+        order = sorted(room, key=lambda s: (whole[s] - exact[s], s))
+        missing = rest - sum(whole.values())
+        for s in order:
+            if missing > 0 and whole[s] < room[s]:
+                whole[s] += 1
+                missing -= 1
+        for s, n in whole.items():
+            given[s] += n
+    return given
+
+
+def draw_key(seed: int, set_name: str, item_id: str) -> bytes:
+    """Position of an item in the draw: the lowest keys of a stratum are drawn, so growing data moves few items."""
+    return hashlib.blake2b(f"{seed}\x1f{set_name}\x1f{item_id}".encode(), digest_size=16).digest()
+
+
+def selected(frame: Frame, policy: Policy, spec: EvalSetSpec) -> pl.DataFrame:
+    """The drawn items as release rows, sorted by item_id. inclusion_probability = drawn / frame size, by stratum."""
+    if frame.items.is_empty():
+        return EVAL_SET_ITEMS.empty()
+    sizes = dict(frame.items.group_by("stratum").len().iter_rows())
+    given = allocation(sizes, spec)
+    keys = [draw_key(spec.seed, spec.name, i) for i in frame.items["item_id"].to_list()]
+    strata = pl.DataFrame(
+        {"stratum": list(sizes), "frame_size": list(sizes.values()), "drawn": [given[s] for s in sizes]}
+    )
+    drawn = (
+        frame.items.with_columns(draw=pl.Series(keys, dtype=pl.Binary))
+        .join(strata, on="stratum")
+        .sort("stratum", "draw", "item_id")
+        .with_columns(place=pl.int_range(pl.len()).over("stratum"))
+        .filter(pl.col("place") < pl.col("drawn"))
+        .with_columns(
+            severity=pl.col("label").replace_strict(policy.severity, return_dtype=pl.Int64),
+            inclusion_probability=pl.col("drawn") / pl.col("frame_size"),
+            weight=pl.col("frame_size") / pl.col("drawn"),
+        )
+        .sort("item_id")
+    )
+    return EVAL_SET_ITEMS.conform(drawn.lazy()).collect()

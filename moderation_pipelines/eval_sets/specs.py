@@ -1,0 +1,70 @@
+"""Eval-set specs: which items a named set draws. ``prompts/<policy>/eval_sets.yaml``; none = the default set."""
+
+from __future__ import annotations
+
+from typing import Literal
+
+from pydantic import Field, ValidationError
+
+from moderation_pipelines.errors import Problem, UserError
+from moderation_pipelines.home import Home
+from moderation_pipelines.located_yaml import model_problems, parse_yaml, read_text
+from moderation_pipelines.policies.policy import IDENTIFIER, Policies, Strict
+
+STRATA = ("locale", "label", "surface", "source")
+
+
+class EvalSetSpec(Strict):
+    """One set. Up to ``size`` labelled eval-side items, stratified, drawn by a seeded hash of the item id."""
+
+    name: str
+    size: int = Field(default=2000, ge=1, le=1_000_000)
+    stratify_by: tuple[Literal["locale", "label", "surface", "source"], ...] = Field(
+        default=("locale", "label"), strict=False
+    )
+    allocation: Literal["proportional", "equal"] = "proportional"
+    min_per_stratum: int = Field(default=10, ge=1)
+    seed: int = 0
+    locales: tuple[str, ...] | None = Field(default=None, strict=False)
+    surfaces: tuple[str, ...] | None = Field(default=None, strict=False)
+    min_votes: int = Field(default=0, ge=0)
+    min_probability: float = Field(default=0.0, ge=0.0, le=1.0, strict=False)
+
+
+class EvalSetsFile(Strict):
+    eval_sets: tuple[EvalSetSpec, ...] = Field(strict=False, min_length=1)
+
+
+def load_specs(home: Home, policies: Policies) -> dict[str, list[EvalSetSpec]]:
+    """Specs by policy. Raises :class:`UserError` with every mistake of every file."""
+    specs: dict[str, list[EvalSetSpec]] = {}
+    problems: list[Problem] = []
+    taken: dict[str, str] = {}
+    for policy in policies:
+        path = home.prompts / policy.id / "eval_sets.yaml"
+        file = home.relative(path)
+        if not path.exists():
+            specs[policy.id] = [EvalSetSpec(name=policy.id)]
+            taken.setdefault(policy.id, f"the default set of policy {policy.id}")
+            continue
+        try:
+            located = parse_yaml(read_text(path, file), file)
+            try:
+                loaded = EvalSetsFile.model_validate(located.value or {})
+            except ValidationError as error:
+                raise UserError(model_problems(error, located, EvalSetsFile)) from None
+        except UserError as error:
+            problems += error.problems
+            continue
+        for i, spec in enumerate(loaded.eval_sets):
+            where = ("eval_sets", i, "name")
+            if not IDENTIFIER.fullmatch(spec.name):
+                hint = 'must be lower-case letters, digits, "_" or "-", at most 64'
+                problems.append(located.problem(where, f'name "{spec.name}" {hint}'))
+            elif spec.name in taken:
+                problems.append(located.problem(where, f'name "{spec.name}" is taken by {taken[spec.name]}'))
+            taken[spec.name] = file
+        specs[policy.id] = list(loaded.eval_sets)
+    if problems:
+        raise UserError(problems)
+    return specs

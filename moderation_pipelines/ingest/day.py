@@ -1,0 +1,396 @@
+"""One day of drops: files in; content, votes, quarantine and drops out. Rows in = rows out, counted.
+
+Two passes, so that memory does not grow with the files: the first streams every file through the row rules into
+staging files; the second looks only at small fingerprints to find repeated deliveries, then streams what is kept.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import tempfile
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import suppress
+from dataclasses import dataclass, field
+from datetime import date, timedelta
+from pathlib import Path
+
+import polars as pl
+import pyarrow.parquet as pq
+
+from moderation_pipelines.home import Settings
+from moderation_pipelines.ingest.landing import FEEDS, DropFile, Feed, drop_files
+from moderation_pipelines.ingest.language import detected_locales
+from moderation_pipelines.ingest.readers import DropRejected, read_rows
+from moderation_pipelines.ingest.repeats import REPEAT_KEY, judged_at, mark_current, takes_last
+from moderation_pipelines.ingest.rules import REQUIRED, checked_batch, finished_content, finished_votes
+from moderation_pipelines.ingest.text import sides, text_hashes
+from moderation_pipelines.policies.policy import Policies
+from moderation_pipelines.tables.schema import CONTENT, DROPS, QUARANTINE, VOTES, Table
+from moderation_pipelines.tables.warehouse import Warehouse, atomic_path
+
+FEED_TABLE: dict[Feed, Table] = {"content": CONTENT, "labels": VOTES}
+Progress = Callable[[str, int], None]
+
+
+class AccountingError(RuntimeError):
+    """Rows in do not equal rows out. A defect of the pipeline, never of the data."""
+
+
+class StagedFrames:
+    """Frames appended to one Parquet file, one row group each. No file until the first row."""
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+        self.rows = 0
+        self._writer: pq.ParquetWriter | None = None
+
+    def append(self, frame: pl.DataFrame) -> None:
+        if frame.is_empty():
+            return
+        table = frame.to_arrow(compat_level=pl.CompatLevel.oldest())
+        if self._writer is None:
+            self._writer = pq.ParquetWriter(self.path, table.schema, compression="zstd")
+        self._writer.write_table(table)
+        self.rows += frame.height
+
+    def close(self) -> None:
+        if self._writer is not None:
+            self._writer.close()
+            self._writer = None
+
+    def frames(self) -> Iterator[pl.DataFrame]:
+        """The frames as they were appended."""
+        if self.rows:
+            with pq.ParquetFile(self.path) as file:
+                for group in range(file.num_row_groups):
+                    frame = pl.from_arrow(file.read_row_group(group))
+                    assert isinstance(frame, pl.DataFrame)
+                    yield frame
+
+
+@dataclass
+class FileResult:
+    """What became of one delivered file."""
+
+    feed: Feed
+    day: date
+    name: str
+    sha256: str | None
+    size: int
+    rows: int | None = None
+    quarantined: int = 0
+    duplicates: int = 0
+    reason: str | None = None
+    good: StagedFrames | None = None
+    bad: StagedFrames | None = None
+    late_bad: list[pl.DataFrame] = field(default_factory=list)
+
+    @property
+    def place(self) -> str:
+        return f"{self.feed}/{self.day}/{self.name}"
+
+    @property
+    def accepted(self) -> int:
+        return 0 if self.rows is None else self.rows - self.quarantined - self.duplicates
+
+
+@dataclass
+class DayIngest:
+    """What became of a day."""
+
+    day: date
+    files: list[FileResult]
+
+    @property
+    def rejected(self) -> list[FileResult]:
+        return [f for f in self.files if f.reason is not None]
+
+    def total(self, feed: Feed, count: str) -> int:
+        return sum(getattr(f, count) or 0 for f in self.files if f.feed == feed)
+
+
+def file_sha256(path: Path) -> str:
+    digest = hashlib.sha256()
+    with path.open("rb") as stream:
+        while block := stream.read(1 << 20):
+            digest.update(block)
+    return digest.hexdigest()
+
+
+def stage_file(
+    drop: DropFile, staging: Path, policies: Policies, settings: Settings, progress: Progress | None = None
+) -> FileResult:
+    """First pass over one file: rows through the rules into staging. A rejected file leaves nothing behind."""
+    tag = hashlib.blake2b(drop.place.encode("utf-8", "surrogateescape"), digest_size=8).hexdigest()
+    good, bad = StagedFrames(staging / f"{tag}.good"), StagedFrames(staging / f"{tag}.bad")
+    before = drop.fingerprint
+    result = FileResult(drop.feed, drop.day, drop.name, None, drop.path.lstat().st_size)
+    rows = 0
+    try:
+        with suppress(OSError):
+            if drop.path.is_file() and not drop.path.is_symlink():
+                result.sha256 = file_sha256(drop.path)
+        for batch in read_rows(drop.path, REQUIRED[drop.feed]):
+            checked = checked_batch(batch, drop.feed, drop.day, drop.name, policies)
+            rows += len(batch)
+            bad.append(checked.bad)
+            good.append(_finished(checked.good, drop, policies, settings))
+            if progress is not None:
+                progress(drop.place, len(batch))
+        if drop.fingerprint != before:
+            raise DropRejected("the file changed while it was read; write to a name ending in .tmp and rename")
+    except DropRejected as error:
+        result.reason = str(error)
+        good.close()
+        bad.close()
+        good.path.unlink(missing_ok=True)
+        bad.path.unlink(missing_ok=True)
+        return result
+    good.close()
+    bad.close()
+    result.rows, result.quarantined, result.good, result.bad = rows, bad.rows, good, bad
+    return result
+
+
+def _finished(good: pl.DataFrame, drop: DropFile, policies: Policies, settings: Settings) -> pl.DataFrame:
+    if drop.feed == "labels":
+        return finished_votes(good, drop.day, drop.name, policies)
+    frame = finished_content(good, drop.day, drop.name)
+    hashes = text_hashes(frame["text"])
+    given = frame["locale"].is_not_null()
+    detected = detected_locales(frame.filter(~given)["text"].to_list())
+    detected = detected.with_columns(pl.Series("row", (~given).arg_true(), dtype=pl.UInt32))
+    return (
+        frame.drop("locale_confidence")
+        .with_row_index("row")
+        .join(detected, on="row", how="left", maintain_order="left", suffix="_detected")
+        .with_columns(
+            locale=pl.coalesce("locale", "locale_detected"),
+            locale_source=pl.when(pl.col("locale").is_not_null()).then(pl.lit("given")).otherwise(pl.lit("detected")),
+            text_sha256=hashes,
+            side=sides(hashes, settings.eval_share),
+        )
+        .select(CONTENT.schema.names())
+    )
+
+
+def settle_day(files: Sequence[FileResult], feed: Feed, policies: Policies) -> list[pl.DataFrame]:
+    """Second look at a feed's staged rows: which are kept. One frame per staged file, rows in its order.
+
+    Columns: keep (bool) and, for labels, is_current (bool). Counts duplicates on the results; for content it also
+    adds quarantine rows for an item_id delivered again with other fields.
+    """
+    staged = [f for f in files if f.good is not None and f.good.rows]
+    if not staged:
+        return []
+    prints = pl.concat([_fingerprints(f, i, feed, policies) for i, f in enumerate(staged)])
+    prints = prints.with_columns(keep=pl.struct("id_1", "id_2").is_first_distinct())
+    if feed == "content":
+        firsts = prints.filter("keep").select("id_1", "id_2", first_1="fields_1", first_2="fields_2")
+        prints = prints.join(firsts, on=["id_1", "id_2"], how="left", maintain_order="left").with_columns(
+            conflict=(pl.col("fields_1") != pl.col("first_1")) | (pl.col("fields_2") != pl.col("first_2"))
+        )
+    else:
+        kept = prints.lazy().with_row_index("row").filter("keep")
+        current = mark_current(kept, ["repeat_1", "repeat_2"], ["judged_at"]).select("row", "is_current")
+        prints = (
+            prints.with_row_index("row")
+            .join(current.collect(), on="row", how="left", maintain_order="left")
+            .with_columns(conflict=pl.lit(False))
+        )
+    out = []
+    for i, result in enumerate(staged):
+        mine = prints.filter(pl.col("file") == i)
+        conflicts = mine["conflict"].arg_true().to_list()
+        result.duplicates = mine.height - mine["keep"].sum() - len(conflicts)
+        if conflicts:
+            _quarantine_conflicts(result, conflicts)
+        out.append(mine.select("keep", *(["is_current"] if feed == "labels" else [])))
+    return out
+
+
+def _fingerprints(result: FileResult, index: int, feed: Feed, policies: Policies) -> pl.DataFrame:
+    """128-bit hashes, as two columns each: of a row's id, and of its fields (content) or repeat key (labels)."""
+    assert result.good is not None
+    key, about = ("item_id", "fields") if feed == "content" else ("vote_id", "repeat")
+    parts = []
+    for frame in result.good.frames():
+        more: list[pl.Expr] = []
+        if feed == "content":
+            fields = [c for c in frame.columns if c not in ("drop_file", "drop_line", "duplicate_of")]
+            rest = pl.struct(pl.col(c).list.join("\x1e") if c == "purposes" else pl.col(c) for c in fields)
+        else:
+            rest = pl.struct(*REPEAT_KEY)
+            named = pl.col("rater_id").is_not_null().alias("named")
+            more = [judged_at().alias("judged_at"), named, takes_last(policies).alias("takes_last")]
+        parts.append(
+            frame.select(
+                pl.lit(index, dtype=pl.Int32).alias("file"),
+                pl.col(key).hash(1).alias("id_1"),
+                pl.col(key).hash(2).alias("id_2"),
+                rest.hash(3).alias(f"{about}_1"),
+                rest.hash(4).alias(f"{about}_2"),
+                *more,
+            )
+        )
+    return pl.concat(parts)
+
+
+def _quarantine_conflicts(result: FileResult, rows: list[int]) -> None:
+    assert result.good is not None
+    offset = 0
+    for frame in result.good.frames():
+        here = [r - offset for r in rows if 0 <= r - offset < frame.height]
+        offset += frame.height
+        if not here:
+            continue
+        result.late_bad.append(
+            frame[here].select(
+                feed=pl.lit(result.feed),
+                drop_date=pl.lit(result.day),
+                drop_file=pl.lit(result.name),
+                drop_line="drop_line",
+                rule=pl.lit("conflicting_item"),
+                column=pl.lit("item_id"),
+                value="item_id",
+                message=pl.format(
+                    'item_id "{}" was delivered before on this day with other fields; deliver an item once a day, '
+                    "or a corrected file under the same name",
+                    "item_id",
+                ),
+                raw=pl.struct(pl.exclude("duplicate_of")).struct.json_encode().str.head(10_000),
+            )
+        )
+    result.quarantined += len(rows)
+
+
+def _first_of_text(warehouse: Warehouse, day: date, window_days: int) -> pl.DataFrame:
+    """First item of every text seen in the window before ``day``. Columns: text_sha256, item_id."""
+    before = [day - timedelta(days=d) for d in range(window_days - 1, 0, -1)]
+    return (
+        warehouse.scan(CONTENT, before)
+        .filter(pl.col("duplicate_of").is_null())
+        .select("text_sha256", "item_id")
+        .unique("text_sha256", keep="first", maintain_order=True)
+        .collect(engine="streaming")
+    )
+
+
+class _Publisher:
+    """Streams frames into one Parquet file that replaces the table's partition when all went well."""
+
+    def __init__(self, table: Table, path: Path) -> None:
+        schema = table.empty().to_arrow(compat_level=pl.CompatLevel.oldest()).schema
+        self._writer = pq.ParquetWriter(path, schema, compression="zstd")
+        self._schema = schema
+        self.rows = 0
+
+    def append(self, frame: pl.DataFrame) -> None:
+        if frame.height:
+            self._writer.write_table(frame.to_arrow(compat_level=pl.CompatLevel.oldest()).cast(self._schema))
+            self.rows += frame.height
+
+    def close(self) -> None:
+        self._writer.close()
+
+
+def ingest_day(
+    warehouse: Warehouse, policies: Policies, day: date, settings: Settings, progress: Progress | None = None
+) -> DayIngest:
+    """Read every delivered file of a day and replace the day's rows in content, votes, quarantine and drops.
+
+    A day without files writes empty tables. Raises :class:`ReadFailure` when the landing zone cannot be read, and
+    :class:`AccountingError` if rows in and rows out ever differ, before anything is published.
+    """
+    drops = [d for feed in FEEDS for d in drop_files(warehouse.home, feed, day)]
+    warehouse.home.warehouse.mkdir(parents=True, exist_ok=True)
+    with tempfile.TemporaryDirectory(prefix=".staging-", dir=warehouse.home.warehouse) as folder:
+        staging = Path(folder)
+        files = [stage_file(drop, staging, policies, settings, progress) for drop in drops]
+        verdicts = {
+            feed: settle_day([f for f in files if f.feed == feed], feed, policies) for feed in FEEDS
+        }
+        with (
+            atomic_path(warehouse.file(CONTENT, day)) as content_path,
+            atomic_path(warehouse.file(VOTES, day)) as votes_path,
+            atomic_path(warehouse.file(QUARANTINE, day)) as quarantine_path,
+        ):
+            content, votes = _Publisher(CONTENT, content_path), _Publisher(VOTES, votes_path)
+            quarantine = _Publisher(QUARANTINE, quarantine_path)
+            _publish_content(content, files, verdicts["content"], _first_of_text(warehouse, day, settings.window_days))
+            _publish_votes(votes, files, verdicts["labels"])
+            for file in files:
+                for frame in [*(file.bad.frames() if file.bad else ()), *file.late_bad]:
+                    quarantine.append(frame)
+            for publisher in (content, votes, quarantine):
+                publisher.close()
+            _check_accounting(files, content.rows, votes.rows, quarantine.rows)
+    warehouse.write(DROPS, drops_frame(files), day)
+    return DayIngest(day, files)
+
+
+def _kept(files: Sequence[FileResult], feed: Feed, verdicts: Sequence[pl.DataFrame]) -> Iterator[pl.DataFrame]:
+    """Kept rows of a feed in delivery order, frame by frame, with the verdict columns but ``keep``."""
+    staged = [f for f in files if f.feed == feed and f.good is not None and f.good.rows]
+    for result, verdict in zip(staged, verdicts, strict=True):
+        assert result.good is not None
+        offset = 0
+        for frame in result.good.frames():
+            mine = verdict.slice(offset, frame.height)
+            offset += frame.height
+            both = frame.drop([c for c in mine.columns if c in frame.columns]).hstack(mine)
+            yield both.filter("keep").drop("keep")
+
+
+def _publish_content(
+    content: _Publisher, files: Sequence[FileResult], verdicts: Sequence[pl.DataFrame], seen: pl.DataFrame
+) -> None:
+    for frame in _kept(files, "content", verdicts):
+        firsts = pl.concat([seen, frame.select("text_sha256", "item_id")]).unique(
+            "text_sha256", keep="first", maintain_order=True
+        )
+        marked = (
+            frame.drop("duplicate_of")
+            .join(firsts.rename({"item_id": "duplicate_of"}), on="text_sha256", how="left", maintain_order="left")
+            .with_columns(duplicate_of=pl.when(pl.col("duplicate_of") != pl.col("item_id")).then("duplicate_of"))
+        )
+        content.append(marked.select(CONTENT.schema.names()))
+        seen = firsts
+
+
+def _publish_votes(votes: _Publisher, files: Sequence[FileResult], verdicts: Sequence[pl.DataFrame]) -> None:
+    for frame in _kept(files, "labels", verdicts):
+        votes.append(frame.select(VOTES.schema.names()))
+
+
+def _check_accounting(files: Sequence[FileResult], content: int, votes: int, quarantine: int) -> None:
+    for feed, written in (("content", content), ("labels", votes)):
+        mine = [f for f in files if f.feed == feed]
+        accepted = sum(f.accepted for f in mine)
+        if accepted != written or any(f.accepted < 0 for f in mine):
+            raise AccountingError(f"{feed}: {accepted} rows accepted, {written} written")
+    if quarantine != sum(f.quarantined for f in files):
+        raise AccountingError(f"{sum(f.quarantined for f in files)} rows quarantined, {quarantine} written")
+
+
+def drops_frame(files: Sequence[FileResult]) -> pl.DataFrame:
+    """The ``drops`` rows of a day."""
+    return pl.DataFrame(
+        [
+            {
+                "feed": f.feed,
+                "drop_date": f.day,
+                "drop_file": f.name,
+                "sha256": f.sha256,
+                "bytes": f.size,
+                "rows": f.rows,
+                "accepted": f.accepted,
+                "quarantined": f.quarantined,
+                "duplicates": f.duplicates,
+                "status": "accepted" if f.reason is None else "rejected",
+                "reason": f.reason,
+            }
+            for f in files
+        ],
+        schema=DROPS.schema,
+    )

@@ -1,0 +1,47 @@
+"""Metrics of the day."""
+
+from collections.abc import Iterator
+
+import dagster as dg
+import polars as pl
+
+from moderation_pipelines.eval_sets.release import current_releases
+from moderation_pipelines.metrics.tables import metrics_table
+from moderation_pipelines.orchestration.assets_common import check_results, check_specs, frame_metadata, table_asset, told_plainly
+from moderation_pipelines.orchestration.partitions import Days
+from moderation_pipelines.orchestration.pipeline import Pipeline, day_of
+from moderation_pipelines.tables.schema import METRICS
+from moderation_pipelines.validation.expectations import metrics_expectations
+from moderation_pipelines.validation.suites import audit_metrics, write_audit
+
+
+def build(days: Days) -> list[dg.AssetsDefinition]:
+    specs = check_specs("metrics", metrics_expectations())
+
+    @dg.asset(
+        **table_asset(METRICS, "metrics"), partitions_def=days.daily, deps=["eval_sets"], check_specs=specs
+    )
+    def metrics(
+        context: dg.AssetExecutionContext, scores: pl.LazyFrame, pipeline: dg.ResourceParam[Pipeline]
+    ) -> Iterator[dg.AssetCheckResult | dg.MaterializeResult]:
+        home, day = pipeline.home, day_of(context.partition_key)
+        with told_plainly():
+            current = current_releases(home, pipeline.policies())
+            frame = metrics_table(scores.collect(), current, day, pipeline.settings.bootstrap_replicates)
+        results = audit_metrics(frame) if frame.height else []
+        write_audit(home, "metrics", day, results)
+        overall = frame.filter(pl.col("slice") == "all", pl.col("metric") == "f1", pl.col("value").is_not_null())
+        shown = {
+            f"F1 {s}, {j}": f"{v:.3f} ({low:.3f} to {high:.3f}), n {n:,}"
+            for s, j, v, low, high, n in overall.select("eval_set", "judge_id", "value", "ci_low", "ci_high", "n").iter_rows()
+            if low is not None
+        }
+        if not frame.height:
+            shown["note"] = "nothing was scored on this day"
+        yield from check_results("metrics", specs, {str(day): results} if results else {})
+        yield dg.MaterializeResult(
+            value=frame,
+            metadata=frame_metadata(frame, pipeline.warehouse.file(METRICS, day), **shown),
+        )
+
+    return [metrics]

@@ -1,0 +1,285 @@
+"""The metrics table: every judge on every release, by slice, with intervals, n and what is missing."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from datetime import UTC, date, datetime, time, timedelta
+
+import numpy as np
+import polars as pl
+
+from moderation_pipelines.eval_sets.release import Release
+from moderation_pipelines.metrics.classification import (
+    PROBABILITY_METRICS,
+    RATES,
+    auroc_and_average_precision,
+    brier_score,
+    confusion_sums,
+    expected_calibration_error,
+    label_metrics,
+)
+from moderation_pipelines.metrics.intervals import (
+    FloatArray,
+    Interval,
+    effective_sample_size,
+    percentile_interval,
+    seed_from,
+    wilson_interval,
+)
+from moderation_pipelines.tables.schema import METRICS
+
+SLICES = ("locale", "surface", "severity", "label_confidence")
+_CHUNK = 4_000_000
+
+# Which items each rate is a share of; see RATES.
+_DENOMINATOR = {"precision": "flagged", "recall": "violating", "fnr": "violating", "fpr": "fine"}
+
+
+def label_confidence(method: pl.Expr, probability: pl.Expr) -> pl.Expr:
+    """The slice of an item by how sure its reference label is."""
+    return (
+        pl.when(method == "gold")
+        .then(pl.lit("gold"))
+        .when(method == "adjudication")
+        .then(pl.lit("adjudication"))
+        .when(probability >= 0.95)
+        .then(pl.lit("0.95 to 1"))
+        .when(probability >= 0.8)
+        .then(pl.lit("0.80 to 0.95"))
+        .otherwise(pl.lit("below 0.80"))
+    )
+
+
+@dataclass(frozen=True)
+class Scored:
+    """One slice as arrays, one entry per item. ``flagged`` and ``p`` are NaN where missing."""
+
+    truth: FloatArray
+    flagged: FloatArray
+    p: FloatArray
+    weight: FloatArray
+
+    @staticmethod
+    def of(frame: pl.DataFrame) -> Scored:
+        floats = frame.select(
+            truth=pl.col("violating").cast(pl.Float64),
+            flagged=pl.when(pl.col("outcome") == "verdict").then(pl.col("flagged").cast(pl.Float64)),
+            p=pl.when(pl.col("outcome") == "verdict").then(pl.col("p_violating")),
+            weight=pl.col("weight"),
+        ).fill_null(float("nan"))
+        columns = [floats[c].to_numpy() for c in ("truth", "flagged", "p", "weight")]
+        return Scored(*columns)
+
+    def where(self, mask: np.ndarray) -> Scored:
+        return Scored(self.truth[mask], self.flagged[mask], self.p[mask], self.weight[mask])
+
+    def bootstrap_weights(self, replicates: int, seed: int) -> Iterator[FloatArray]:
+        """Weights of bootstrap samples of items, in chunks of samples x items.
+
+        Items are drawn from the whole slice, not within strata: strata hold the label, and fixing how many items of
+        each label a sample has would hide the uncertainty of everything that depends on the prevalence.
+        """
+        generator = np.random.default_rng(seed)
+        n = len(self.truth)
+        for start in range(0, replicates, chunk := max(1, _CHUNK // max(n, 1))):
+            size = min(chunk, replicates - start)
+            counts = generator.multinomial(n, np.full(n, 1 / n), size=size) if n else np.zeros((size, 0))
+            yield counts * self.weight
+
+
+def metrics_table(
+    scores: pl.DataFrame, releases: Sequence[Release], day: date, replicates: int = 1000
+) -> pl.DataFrame:
+    """The ``metrics`` rows of ``day``: every judge x release x slice in ``scores``, sorted.
+
+    Values are weighted to the sampling frame. Rates have Wilson intervals: on n when all weights are equal, else on
+    Kish's effective n; the others bootstrap by item. Items without a verdict are in no denominator; their
+    number and the worst-case bounds stand beside.
+    """
+    frames = []
+    for release in releases:
+        items = release.items()
+        mine = scores.filter((pl.col("eval_set") == release.name) & (pl.col("version") == release.version))
+        for judge_id in sorted(mine["judge_id"].unique()):
+            joined = items.select(
+                "item_id", "violating", "weight", "locale", "surface",
+                severity=pl.col("severity").cast(pl.String),
+                label_confidence=label_confidence(pl.col("method"), pl.col("probability")),
+            ).join(
+                mine.filter(pl.col("judge_id") == judge_id).select(
+                    "item_id", "outcome", "p_violating", flagged="violating"
+                ),
+                on="item_id",
+                how="left",
+            )  # fmt: skip
+            for name, value, part in _slices(joined):
+                seed = seed_from(release.name, judge_id, name, value)
+                rows = [
+                    {
+                        "eval_set": release.name,
+                        "version": release.version,
+                        "policy": release.policy,
+                        "judge_id": judge_id,
+                        "slice": name,
+                        "slice_value": value,
+                        **row,
+                    }
+                    for row in slice_metrics(Scored.of(part), replicates, seed)
+                ]
+                frames.append(pl.DataFrame(rows, schema={k: METRICS.schema[k] for k in rows[0]}))
+    if not frames:
+        return METRICS.empty()
+    as_of = datetime.combine(day + timedelta(days=1), time(), UTC)
+    table = pl.concat(frames).with_columns(as_of=pl.lit(as_of), drop_date=pl.lit(day))
+    return METRICS.conform(table.lazy()).collect()
+
+
+def _slices(joined: pl.DataFrame) -> Iterator[tuple[str, str | None, pl.DataFrame]]:
+    yield "all", None, joined
+    for column in SLICES:
+        filled = joined.with_columns(pl.col(column).fill_null("unknown"))
+        for value in sorted(filled[column].unique()):
+            yield column, value, filled.filter(pl.col(column) == value)
+
+
+def slice_metrics(scored: Scored, replicates: int, seed: int) -> list[dict[str, object]]:
+    """All metrics of one slice: dicts with metric, value, ci_low, ci_high, interval, n, n_positive, n_missing, ...
+
+    A metric that is undefined has a null value, its n, and a note that says why.
+    """
+    has_verdict = ~np.isnan(scored.flagged)
+    judged = scored.where(has_verdict)
+    n_missing = int((~has_verdict).sum())
+    n_positive = int(judged.truth.sum())
+    sums = confusion_sums(judged.weight[None, :], judged.truth, judged.flagged)
+    points = {k: float(v[0]) for k, v in label_metrics(sums).items()}
+    draws = _replicates(judged, replicates, seed)
+    out: list[dict[str, object]] = []
+    for metric, value in points.items():
+        mask = _denominator(metric, judged)
+        n = int(mask.sum())
+        interval, how = _interval(metric, value, judged.where(mask), draws)
+        low, high = _worst_case(metric, scored)
+        out.append(_row(metric, value, interval, how, n, n_positive, n_missing, low, high))
+
+    has_p = has_verdict & ~np.isnan(scored.p)
+    if has_p.any():
+        sure = scored.where(has_p)
+        p_points, p_draws = _probability_points(sure), _probability_replicates(sure, replicates, seed)
+        for metric, value in p_points.items():
+            interval = percentile_interval(p_draws[metric]) if not np.isnan(value) else Interval(None, None)
+            missing = int((~has_p).sum())
+            row = _row(metric, value, interval, "bootstrap", len(sure.truth), int(sure.truth.sum()), missing, None, None)
+            out.append(row)
+    return out
+
+
+def _row(
+    metric: str,
+    value: float,
+    interval: Interval,
+    how: str,
+    n: int,
+    n_positive: int,
+    n_missing: int,
+    worst_low: float | None,
+    worst_high: float | None,
+) -> dict[str, object]:
+    undefined = bool(np.isnan(value))
+    return {
+        "metric": metric,
+        "value": None if undefined else value,
+        "ci_low": None if undefined else interval.low,
+        "ci_high": None if undefined else interval.high,
+        "interval": None if undefined else how,
+        "n": n,
+        "n_positive": n_positive,
+        "n_missing": n_missing,
+        "worst_low": worst_low,
+        "worst_high": worst_high,
+        "note": _why_undefined(metric, n) if undefined else None,
+    }
+
+
+def _why_undefined(metric: str, n: int) -> str:
+    reasons = {
+        "precision": "no item was flagged",
+        "recall": "no violating item has a verdict",
+        "fnr": "no violating item has a verdict",
+        "fpr": "no fine item has a verdict",
+        "f1": "no item violates and none was flagged",
+        "cohen_kappa": "labels and judge are one single class",
+        "auroc": "only one class is there",
+        "average_precision": "no violating item is there",
+    }
+    return "undefined: " + ("no item has a verdict" if n == 0 and metric not in reasons else reasons.get(metric, "no data"))
+
+
+def _denominator(metric: str, judged: Scored) -> np.ndarray:
+    which = _DENOMINATOR.get(metric)
+    if which == "flagged":
+        return judged.flagged == 1
+    if which == "violating":
+        return judged.truth == 1
+    if which == "fine":
+        return judged.truth == 0
+    return np.ones(len(judged.truth), dtype=bool)
+
+
+def _interval(metric: str, value: float, part: Scored, draws: dict[str, FloatArray]) -> tuple[Interval, str]:
+    if np.isnan(value):
+        return Interval(None, None), ""
+    if metric not in RATES:
+        return percentile_interval(draws[metric]), "bootstrap"
+    if np.allclose(part.weight, part.weight[0]):
+        n = float(len(part.weight))
+        return wilson_interval(value * n, n), "wilson"
+    n = effective_sample_size(part.weight)
+    return wilson_interval(value * n, n), "wilson_effective_n"
+
+
+def _replicates(judged: Scored, replicates: int, seed: int) -> dict[str, FloatArray]:
+    chunks: list[dict[str, FloatArray]] = []
+    for weights in judged.bootstrap_weights(replicates, seed):
+        metrics = label_metrics(confusion_sums(weights, judged.truth, judged.flagged))
+        chunks.append({k: metrics[k] for k in ("f1", "cohen_kappa")})
+    return {k: np.concatenate([c[k] for c in chunks]) for k in chunks[0]}
+
+
+def _probability_metrics(weights: FloatArray, sure: Scored) -> dict[str, FloatArray]:
+    auroc, average_precision = auroc_and_average_precision(weights, sure.truth, sure.p)
+    return {
+        "auroc": auroc,
+        "average_precision": average_precision,
+        "brier": brier_score(weights, sure.truth, sure.p),
+        "ece": expected_calibration_error(weights, sure.truth, sure.p),
+    }
+
+
+def _probability_points(sure: Scored) -> dict[str, float]:
+    found = _probability_metrics(sure.weight[None, :], sure)
+    return {k: float(found[k][0]) for k in PROBABILITY_METRICS}
+
+
+def _probability_replicates(sure: Scored, replicates: int, seed: int) -> dict[str, FloatArray]:
+    chunks = [_probability_metrics(weights, sure) for weights in sure.bootstrap_weights(replicates, seed + 1)]
+    draws = {k: np.concatenate([c[k] for c in chunks]) for k in PROBABILITY_METRICS}
+    # Resampling inflates the calibration error (every bin gains noise): take the bootstrap's estimate of that bias out.
+    point = _probability_points(sure)["ece"]
+    draws["ece"] = np.clip(draws["ece"] - (np.nanmean(draws["ece"]) - point), 0.0, 1.0)
+    return draws
+
+
+def _worst_case(metric: str, scored: Scored) -> tuple[float | None, float | None]:
+    """The rate if every missing outcome had gone one way, and the other. Null for metrics that are not such rates."""
+    if metric not in ("accuracy", "precision", "recall", "fpr", "fnr", "flag_rate", "f1"):
+        return None, None
+    missing = np.isnan(scored.flagged)
+    values = []
+    for guess in (scored.truth, 1 - scored.truth, np.ones_like(scored.truth), np.zeros_like(scored.truth)):
+        flagged = np.where(missing, guess, scored.flagged)
+        found = float(label_metrics(confusion_sums(scored.weight[None, :], scored.truth, flagged))[metric][0])
+        if not np.isnan(found):
+            values.append(found)
+    return (min(values), max(values)) if values else (None, None)

@@ -1,0 +1,110 @@
+"""Jobs, the schedule and the sensor. Belongs here: what runs when. What a run does is in the stages."""
+
+from collections.abc import Sequence
+from datetime import date, timedelta
+from typing import Any
+
+import dagster as dg
+
+
+from moderation_pipelines.errors import UserError
+from moderation_pipelines.home import Settings
+from moderation_pipelines.ingest.landing import day_fingerprint, landing_days
+from moderation_pipelines.orchestration.drop_sensor import DayRequest, RunState, SeenState, plan
+from moderation_pipelines.orchestration.pipeline import Pipeline
+
+PARTITION_TAG = "dagster/partition"
+PROCESS_DAY = "process_day"
+DAILY_METRICS = "daily_metrics"
+DAY_TABLES = ("policies", "drops", "quarantine", "content", "votes", "consensus", "raters", "agreement")
+_FAILED = {dg.DagsterRunStatus.FAILURE, dg.DagsterRunStatus.CANCELED}
+_GOING = {
+    dg.DagsterRunStatus.QUEUED,
+    dg.DagsterRunStatus.NOT_STARTED,
+    dg.DagsterRunStatus.STARTING,
+    dg.DagsterRunStatus.STARTED,
+    dg.DagsterRunStatus.CANCELING,
+}
+
+
+def jobs() -> list[Any]:
+    return [
+        dg.define_asset_job(
+            PROCESS_DAY,
+            dg.AssetSelection.assets(*DAY_TABLES),
+            description="A day's drops into content, votes, consensus, rater cards and agreement.",
+        ),
+        dg.define_asset_job(
+            DAILY_METRICS,
+            dg.AssetSelection.all(),
+            description="The whole line for a day: drops in, eval sets, scores, metrics and report out.",
+        ),
+    ]
+
+
+def schedule(settings: Settings) -> dg.ScheduleDefinition:
+    @dg.schedule(
+        name=DAILY_METRICS,
+        job_name=DAILY_METRICS,
+        cron_schedule=settings.schedule_cron,
+        execution_timezone=settings.timezone,
+        default_status=dg.DefaultScheduleStatus.RUNNING,
+        description=f"Every day ({settings.schedule_cron}, {settings.timezone}): yesterday's metrics and report.",
+    )
+    def daily_metrics(context: dg.ScheduleEvaluationContext) -> dg.RunRequest:
+        day = context.scheduled_execution_time.date() - timedelta(days=1)
+        return dg.RunRequest(run_key=str(day), partition_key=str(day))
+
+    return daily_metrics
+
+
+def sensor(settings: Settings) -> dg.SensorDefinition:
+    @dg.sensor(
+        name="label_drop_sensor",
+        job_name=PROCESS_DAY,
+        minimum_interval_seconds=30,
+        default_status=dg.DefaultSensorStatus.RUNNING,
+        description="Processes a day when its files in the landing zone are new, corrected or late, or its run failed.",
+    )
+    def label_drop_sensor(context: dg.SensorEvaluationContext, pipeline: dg.ResourceParam[Pipeline]) -> dg.SensorResult:
+        try:
+            there = landing_days(pipeline.home)
+        except UserError as error:
+            raise RuntimeError(str(error)) from None
+        today = date.today() + timedelta(days=1)
+        outside = [d for d in there if not settings.start_date <= d < today]
+        here = {str(d): day_fingerprint(files) for d, files in there.items() if d not in outside}
+        seen = SeenState.from_cursor(context.cursor)
+        requests, memory, notes = plan(seen, here, _outcomes(context.instance, seen))
+        notes += [f"{d} lies outside the partitions ({settings.start_date} to today)" for d in outside]
+        for note in notes:
+            context.log.warning(note)
+        runs = [dg.RunRequest(run_key=r.run_key, partition_key=r.day) for r in requests]
+        skip = None if runs else f"nothing to do: {len(here)} days with files, {len(memory.settling)} settling"
+        return dg.SensorResult(run_requests=runs, cursor=memory.to_cursor(), skip_reason=skip)
+
+    return label_drop_sensor
+
+
+def _outcomes(instance: dg.DagsterInstance, seen: SeenState) -> dict[str, RunState]:
+    """How the run the sensor last asked for each day stands. A later good run of the day by anybody settles it."""
+    out: dict[str, RunState] = {}
+    for day, remembered in seen.days.items():
+        key = DayRequest(day, remembered.fingerprint or "gone", remembered.attempt).run_key
+        records = instance.get_run_records(dg.RunsFilter(tags={"dagster/run_key": key}), limit=1)
+        if not records:
+            out[day] = "unknown"
+            continue
+        status = records[0].dagster_run.status
+        out[day] = "running" if status in _GOING else "failed" if status in _FAILED else "succeeded"
+        if out[day] == "failed" and _mended_since(instance, day, records[0].create_timestamp):
+            out[day] = "succeeded"
+    return out
+
+
+def _mended_since(instance: dg.DagsterInstance, day: str, moment: object) -> bool:
+    filters = dg.RunsFilter(
+        tags={PARTITION_TAG: day}, statuses=[dg.DagsterRunStatus.SUCCESS], created_after=moment  # type: ignore[arg-type]
+    )
+    names: Sequence[str] = [r.dagster_run.job_name for r in instance.get_run_records(filters, limit=20)]
+    return any(name in (PROCESS_DAY, DAILY_METRICS) for name in names)

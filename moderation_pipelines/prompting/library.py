@@ -1,0 +1,67 @@
+"""The prompt library: every version there is, and the promise that a published one never changes."""
+
+from __future__ import annotations
+
+import polars as pl
+
+from moderation_pipelines.errors import Problem, UserError
+from moderation_pipelines.home import Home
+from moderation_pipelines.policies.policy import Policies
+from moderation_pipelines.prompting.prompts import COMPILED, Prompt, load_prompt, prompt_versions
+from moderation_pipelines.tables.schema import PROMPTS
+
+
+def all_prompts(home: Home, policies: Policies) -> list[Prompt]:
+    """Every prompt version of every policy, compiled ones included. Raises :class:`UserError` with all mistakes."""
+    prompts, problems = [], []
+    for policy in policies:
+        for version in [*prompt_versions(home, policy), COMPILED]:
+            try:
+                prompts.append(load_prompt(home, policy, version))
+            except UserError as error:
+                problems += error.problems
+    if problems:
+        raise UserError(sorted(set(problems), key=lambda p: (p.file, p.line or 0, p.message)))
+    return prompts
+
+
+def changed_since_published(home: Home, policies: Policies, prompts: list[Prompt], published: pl.LazyFrame) -> list[Problem]:
+    """Published vN prompts that read differently now than when they were published."""
+    known = dict(published.select("prompt_id", "prompt_sha256").collect().iter_rows())
+    problems = []
+    for prompt in prompts:
+        before = known.get(prompt.id)
+        if prompt.version == COMPILED or before is None or before == prompt.sha256:
+            continue
+        numbers = [int(v[1:]) for v in prompt_versions(home, policies[prompt.policy])]
+        file = f"prompts/{prompt.policy}/{prompt.version}.md"
+        problems.append(
+            Problem(
+                file,
+                None,
+                "renders differently than when it was published (template, policy or examples changed); put it back "
+                f"and write v{max(numbers) + 1}.md",
+            )
+        )
+    return problems
+
+
+def prompts_frame(home: Home, policies: Policies, published: pl.LazyFrame) -> pl.DataFrame:
+    """The ``prompts`` table: every prompt but drafts. Raises :class:`UserError` if a published one changed."""
+    prompts = all_prompts(home, policies)
+    problems = changed_since_published(home, policies, prompts, published)
+    if problems:
+        raise UserError(problems)
+    rows = [
+        {
+            "prompt_id": p.id,
+            "policy": p.policy,
+            "version": p.version,
+            "prompt_sha256": p.sha256,
+            "n_examples": p.n_examples,
+            "n_characters": len(p.system),
+        }
+        for p in prompts
+        if p.status == "published"
+    ]
+    return pl.DataFrame(rows, schema=PROMPTS.schema)

@@ -1,0 +1,115 @@
+"""The daily report: one HTML page, the same in Markdown, and a workbook."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from datetime import date
+from pathlib import Path
+from typing import Any
+
+import polars as pl
+
+from moderation_pipelines import __version__
+from moderation_pipelines.home import Home, Settings
+from moderation_pipelines.metrics.tables import SLICES
+from moderation_pipelines.pages import render
+from moderation_pipelines.policies.policy import Policies
+from moderation_pipelines.reports.charts import RangeRow, confusion_chart, range_chart, stacked_bars
+from moderation_pipelines.reports.data import ReportData, Row, agreement_rows, metric_rows, report_data
+from moderation_pipelines.reports.workbook import write_workbook
+from moderation_pipelines.scoring.judges import BASELINE
+from moderation_pipelines.tables.warehouse import write_text
+
+SHOWN_RATERS = 20
+SHOWN_SLICES = 12
+
+
+@dataclass(frozen=True)
+class Report:
+    """Where a day's report lies, and what it says."""
+
+    data: ReportData
+    html: Path
+    markdown: Path
+    workbook: Path
+    markdown_text: str
+
+
+def write_report(home: Home, policies: Policies, day: date, settings: Settings, notes: Sequence[str] = ()) -> Report:
+    """Write ``data/reports/<day>/report.html``, ``report.md`` and ``report.xlsx`` from the warehouse as it stands."""
+    data = report_data(home, policies, day, settings, notes)
+    values = page_values(data)
+    folder = home.reports / str(day)
+    report = Report(data, folder / "report.html", folder / "report.md", folder / "report.xlsx", render("report.md", values))
+    write_text(report.html, render("report.html", values))
+    write_text(report.markdown, report.markdown_text)
+    write_workbook(data, report.workbook)
+    return report
+
+
+def page_values(data: ReportData) -> dict[str, Any]:
+    """What both page templates need: the data, rows per table, charts."""
+    metrics = metric_rows(data)
+    raters = data.raters.sort("accuracy", "rater_id", nulls_last=True)
+    return {
+        "d": data,
+        "version": __version__,
+        "bars": stacked_bars([(f"{d:%m-%d}", a, q) for d, a, q in data.days], "Rows per delivery day"),
+        "agreement": [_policy_agreement(data, p.id, p.title) for p in data.policies],
+        "raters": raters.head(SHOWN_RATERS).to_dicts(),
+        "n_raters": raters.height,
+        "metrics": metrics,
+        "judges": sorted({r["judge_id"] for r in metrics}),
+        "judge_charts": _judge_charts(metrics),
+        "slices": [{**row, "slice": name} for name in SLICES for row in metric_rows(data, name)],
+        "confusions": _confusions(data),
+    }
+
+
+def _policy_agreement(data: ReportData, policy: str, title: str) -> Row:
+    rows = agreement_rows(data, policy)
+    shown = [
+        RangeRow(
+            "all" if r["slice_value"] is None else f"{r['slice']} {r['slice_value']}",
+            r["krippendorff_alpha"]["value"],
+            r["krippendorff_alpha"]["ci_low"],
+            r["krippendorff_alpha"]["ci_high"],
+            r["n_items"],
+        )
+        for r in rows[:SHOWN_SLICES]
+        if r["krippendorff_alpha"]["value"] is not None
+    ]
+    return {"policy": policy, "title": title, "rows": rows, "chart": range_chart(shown, f"Alpha, {title}")}
+
+
+def _judge_charts(metrics: Sequence[Row]) -> list[Row]:
+    charts = []
+    for metric, title in (("f1", "F1"), ("recall", "Recall"), ("precision", "Precision"), ("auroc", "AUROC")):
+        several = len({r["judge_id"] for r in metrics}) > 1
+        rows = [
+            RangeRow(
+                f"{r['eval_set']}, {r['judge_id']}" if several else r["eval_set"],
+                m["value"],
+                m["ci_low"],
+                m["ci_high"],
+                m["n"],
+                second=several and r["judge_id"] == BASELINE,
+            )
+            for r in metrics
+            if (m := r.get(metric)) is not None
+        ]
+        caption = "n: items with a verdict in the denominator."
+        if rows:
+            charts.append({"title": title, "chart": range_chart(rows, title), "caption": caption})
+    return charts
+
+
+def _confusions(data: ReportData) -> list[Row]:
+    out = []
+    for (judge, eval_set, policy), part in data.confusion.group_by(["judge_id", "eval_set", "policy"], maintain_order=True):
+        counts = {(a, b): n for a, b, n in part.select("reference", "label", "n").iter_rows()}
+        title = f"{eval_set}, {judge}"
+        chart = confusion_chart(data.policies[str(policy)].label_ids, counts, title)
+        out.append({"title": title, "chart": chart, "n": int(part.select(pl.col("n").sum()).item())})
+    return out

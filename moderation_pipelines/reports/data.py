@@ -1,0 +1,293 @@
+"""What the daily report says, as plain rows. The pages and the workbook only lay it out."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from datetime import date, timedelta
+from typing import Any
+
+import polars as pl
+
+from moderation_pipelines.eval_sets.release import Release, current_release, release_diff, releases
+from moderation_pipelines.eval_sets.specs import load_specs
+from moderation_pipelines.home import Home, Settings
+from moderation_pipelines.policies.policy import Policies
+from moderation_pipelines.tables.schema import AGREEMENT, CONSENSUS, CONTENT, DROPS, METRICS, QUARANTINE, RATERS, SCORES, VOTES
+from moderation_pipelines.tables.warehouse import Warehouse
+
+Row = dict[str, Any]
+READ_NEXT = 15
+SHOWN_METRICS = ("precision", "recall", "f1", "fpr", "accuracy", "cohen_kappa", "auroc", "average_precision", "brier", "ece")
+
+
+@dataclass
+class ReportData:
+    """Everything the report of a day shows."""
+
+    day: date
+    window_start: date
+    policies: Policies
+    drops: list[Row]
+    days: list[tuple[date, int, int]]
+    quarantine: list[Row]
+    waiting_votes: int
+    labelled: list[Row]
+    agreement: pl.DataFrame
+    raters: pl.DataFrame
+    releases: list[Row]
+    without_release: list[str]
+    metrics: pl.DataFrame
+    missing: list[Row]
+    confusion: pl.DataFrame
+    read_next: list[Row]
+    todo: list[str]
+    notes: list[str]
+
+    @property
+    def rows(self) -> int:
+        return sum(d["rows"] or 0 for d in self.drops)
+
+    @property
+    def accepted(self) -> int:
+        return sum(d["accepted"] for d in self.drops)
+
+    @property
+    def quarantined(self) -> int:
+        return sum(d["quarantined"] for d in self.drops)
+
+    @property
+    def rejected(self) -> list[Row]:
+        return [d for d in self.drops if d["status"] == "rejected"]
+
+
+def report_data(home: Home, policies: Policies, day: date, settings: Settings, notes: Sequence[str] = ()) -> ReportData:
+    """Gather the report of a day from the warehouse as it stands."""
+    warehouse = Warehouse(home)
+    start = day - timedelta(days=settings.window_days - 1)
+    window = [start + timedelta(days=i) for i in range(settings.window_days)]
+    drops = warehouse.scan(DROPS, [day]).sort("feed", "drop_file").collect().to_dicts()
+    per_day = (
+        warehouse.scan(DROPS, window)
+        .group_by("drop_date")
+        .agg(pl.col("accepted").sum(), pl.col("quarantined").sum())
+        .sort("drop_date")
+        .collect()
+    )
+    scores = warehouse.scan(SCORES, [day]).collect()
+    current = _current_releases(home, policies)
+    data = ReportData(
+        day=day,
+        window_start=start,
+        policies=policies,
+        drops=drops,
+        days=[(d, a, q) for d, a, q in per_day.iter_rows()][-14:],
+        quarantine=_quarantine(warehouse.scan(QUARANTINE, window)),
+        waiting_votes=_waiting(warehouse, window),
+        labelled=_labelled(warehouse.scan(CONSENSUS, window)),
+        agreement=warehouse.scan(AGREEMENT, [day]).collect(),
+        raters=warehouse.scan(RATERS, [day]).collect(),
+        releases=[_release_row(home, r) for r in current.values() if r is not None],
+        without_release=[name for name, r in current.items() if r is None],
+        metrics=warehouse.scan(METRICS, [day]).collect(),
+        missing=_missing(scores),
+        confusion=_confusion(scores, [r for r in current.values() if r is not None]),
+        read_next=_read_next(scores, [r for r in current.values() if r is not None]),
+        todo=[],
+        notes=list(notes),
+    )
+    data.todo = what_to_do(data)
+    return data
+
+
+def _current_releases(home: Home, policies: Policies) -> dict[str, Release | None]:
+    specs = load_specs(home, policies)
+    return {spec.name: current_release(home, spec.name) for policy in policies for spec in specs[policy.id]}
+
+
+def _quarantine(quarantine: pl.LazyFrame) -> list[Row]:
+    """Quarantined rows of the window by feed and rule, with where the first one stands."""
+    return (
+        quarantine.sort("drop_date", "feed", "drop_file", "drop_line")
+        .group_by("feed", "rule", maintain_order=True)
+        .agg(
+            n=pl.len(),
+            place=pl.format("{}/{}/{}:{}", "feed", "drop_date", "drop_file", "drop_line").first(),
+            message=pl.col("message").first(),
+        )
+        .sort("n", "feed", "rule", descending=[True, False, False])
+        .collect()
+        .to_dicts()
+    )
+
+
+def _waiting(warehouse: Warehouse, window: Sequence[date]) -> int:
+    """Votes of the window on items that have not arrived, in all of history."""
+    items = warehouse.scan(CONTENT).select("item_id").unique()
+    votes = warehouse.scan(VOTES, window).select("item_id")
+    return int(votes.join(items, on="item_id", how="anti").select(pl.len()).collect(engine="streaming").item())
+
+
+def _labelled(consensus: pl.LazyFrame) -> list[Row]:
+    latest = consensus.sort("drop_date").unique(["item_id", "policy"], keep="last", maintain_order=True)
+    return (
+        latest.group_by("policy")
+        .agg(
+            n_items=pl.len(),
+            n_labelled=pl.col("label").count(),
+            n_violating=pl.col("violating").sum(),
+            n_gold=pl.col("method").is_in(["gold", "adjudication"]).sum(),
+            n_ties=pl.col("is_tie").sum(),
+            mean_entropy=pl.col("entropy").mean(),
+        )
+        .sort("policy")
+        .collect()
+        .to_dicts()
+    )
+
+
+def _release_row(home: Home, release: Release) -> Row:
+    m = release.manifest
+    there = releases(home, release.name)
+    parent = next((r for r in there if r.version == m["parent_version"]), None)
+    return {
+        "name": release.name,
+        "version": release.version,
+        "policy": m["policy"],
+        "rows": m["rows"],
+        "rows_violating": m["rows_violating"],
+        "created_at": m["created_at"],
+        "change": "first release" if parent is None else f"since {parent.version}: {release_diff(parent, release).summary()}",
+        "warnings": m["validation"]["failed_warning"],
+        "expectations": m["validation"]["expectations"],
+        "content_sha256": m["content_sha256"],
+        "path": home.relative(release.path),
+    }
+
+
+def _missing(scores: pl.DataFrame) -> list[Row]:
+    return (
+        scores.filter(pl.col("outcome") != "verdict")
+        .group_by("judge_id", "eval_set", "outcome")
+        .agg(n=pl.len())
+        .sort("judge_id", "eval_set", "outcome")
+        .to_dicts()
+    )
+
+
+def _confusion(scores: pl.DataFrame, current: Sequence[Release]) -> pl.DataFrame:
+    """Verdicts by judge, eval set, reference label and judge's label (items, unweighted)."""
+    frames = [
+        scores.filter(pl.col("eval_set") == r.name, pl.col("version") == r.version, pl.col("outcome") == "verdict").join(
+            r.items().select("item_id", reference="label"), on="item_id"
+        )
+        for r in current
+    ]
+    schema = {"judge_id": pl.String, "eval_set": pl.String, "policy": pl.String, "reference": pl.String, "label": pl.String}
+    if not frames:
+        return pl.DataFrame(schema={**schema, "n": pl.UInt32})
+    return pl.concat(frames).group_by(list(schema)).agg(n=pl.len()).sort(list(schema))
+
+
+def _read_next(scores: pl.DataFrame, current: Sequence[Release]) -> list[Row]:
+    """Badcases most worth reading: judge and a sure reference label differ, and the judge was sure too.
+
+    Worth = probability of the reference label x the judge's probability for the wrong side; without a probability
+    from the judge 0.5 stands in for it.
+    """
+    frames = []
+    for r in current:
+        items = r.items().select("item_id", "locale", reference="label", truth="violating", sure="probability", by="method")
+        frames.append(
+            scores.filter(pl.col("eval_set") == r.name, pl.col("version") == r.version, pl.col("outcome") == "verdict")
+            .join(items, on="item_id")
+            .filter(pl.col("violating") != pl.col("truth"))
+        )
+    if not frames:
+        return []
+    wrong = pl.when("truth").then(1 - pl.col("p_violating")).otherwise(pl.col("p_violating")).fill_null(0.5)
+    columns = ["item_id", "eval_set", "judge_id", "kind", "reference", "by", "sure", "label", "p_violating", "locale", "worth"]
+    return (
+        pl.concat(frames)
+        .with_columns(
+            worth=pl.col("sure") * wrong,
+            kind=pl.when("truth").then(pl.lit("missed (FN)")).otherwise(pl.lit("false alarm (FP)")),
+        )
+        .sort("worth", "judge_id", "item_id", descending=[True, False, False])
+        .select(columns)
+        .head(READ_NEXT)
+        .to_dicts()
+    )
+
+
+def what_to_do(data: ReportData) -> list[str]:
+    """What the numbers ask for, most urgent first. Each line names its numbers."""
+    todo = []
+    for d in data.rejected:
+        todo.append(f"Ask for {d['feed']}/{d['drop_date']}/{d['drop_file']} again: {d['reason']}.")
+    quarantined = sum(q["n"] for q in data.quarantine)
+    if quarantined:
+        worst = data.quarantine[0]
+        todo.append(
+            f"Have {quarantined:,} quarantined rows of the window corrected; most often {worst['rule']} "
+            f"({worst['n']:,}), first at {worst['place']}."
+        )
+    for row in data.missing:
+        if row["outcome"] in ("api_error", "timeout"):
+            todo.append(f"Run again: {row['n']:,} calls of {row['judge_id']} on {row['eval_set']} ended as {row['outcome']}.")
+    for policy in data.policies:
+        minimum = policy.kpis.get("min_alpha")
+        alpha = _alpha(data.agreement, policy.id)
+        if minimum is not None and alpha is not None and alpha["value"] is not None and alpha["value"] < minimum:
+            sure = "surely" if alpha["ci_high"] is not None and alpha["ci_high"] < minimum else "possibly"
+            todo.append(
+                f"Review the guideline of {policy.id}: alpha {alpha['value']:.3f} ({alpha['ci_low']:.3f} to "
+                f"{alpha['ci_high']:.3f}, {alpha['n_items']:,} items) is {sure} below its target {minimum:g}."
+            )
+    weak = data.raters.filter((pl.col("ci_high") < 0.7) & (pl.col("n_compared") >= 20)).sort("ci_high")
+    for r in weak.head(5).to_dicts():
+        basis = "gold" if r["accuracy_basis"] == "gold" else "the other raters"
+        todo.append(
+            f"Calibrate rater {r['rater_id']} on {r['policy']}: right on {r['accuracy']:.0%} of {r['n_compared']:,} "
+            f"against {basis} ({r['ci_low']:.0%} to {r['ci_high']:.0%})."
+        )
+    if data.waiting_votes:
+        todo.append(f"{data.waiting_votes:,} votes wait for their content: check that the content feed is complete.")
+    for release in data.releases:
+        if release["warnings"]:
+            todo.append(f"Release {release['name']} {release['version']} has warnings: {', '.join(release['warnings'])}.")
+    for name in data.without_release:
+        todo.append(f"Eval set {name} has no release yet: it needs labelled items on the eval side that passed its audit.")
+    todo += data.notes
+    return todo or ["Nothing stands out. Read the items below, they teach most."]
+
+
+def _alpha(agreement: pl.DataFrame, policy: str) -> Row | None:
+    rows = agreement.filter(
+        (pl.col("policy") == policy) & (pl.col("slice") == "all") & (pl.col("coefficient") == "krippendorff_alpha")
+    ).to_dicts()
+    return rows[0] if rows else None
+
+
+def agreement_rows(data: ReportData, policy: str) -> list[Row]:
+    """One row per slice: percent agreement and alpha side by side."""
+    keys = ["slice", "slice_value"]
+    mine = data.agreement.filter(pl.col("policy") == policy)
+    out: dict[tuple[str, str | None], Row] = {}
+    for r in mine.filter(pl.col("coefficient").is_in(["percent_agreement", "krippendorff_alpha"])).to_dicts():
+        row = out.setdefault((r["slice"], r["slice_value"]), {k: r[k] for k in (*keys, "n_items", "n_raters", "n_votes")})
+        row[r["coefficient"]] = r
+    rows = list(out.values())
+    lone = {s for s in ("locale", "pool", "guideline") if sum(r["slice"] == s for r in rows) == 1}
+    # A slicing with the one value «unknown» says nothing that «all» does not.
+    return [r for r in rows if not (r["slice"] in lone and r["slice_value"] == "unknown")]
+
+
+def metric_rows(data: ReportData, slice_name: str = "all") -> list[Row]:
+    """One row per eval set x judge x slice value, with a dict per shown metric."""
+    out: dict[tuple[str, str, str | None], Row] = {}
+    for r in data.metrics.filter(pl.col("slice") == slice_name).to_dicts():
+        key = (r["eval_set"], r["judge_id"], r["slice_value"])
+        row = out.setdefault(key, {k: r[k] for k in ("eval_set", "version", "judge_id", "slice_value", "policy")})
+        row[r["metric"]] = r
+    return list(out.values())

@@ -1,0 +1,366 @@
+"""What every table looks like. The dtypes, the docs page and the readers all come from this file."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+import polars as pl
+
+UTC = pl.Datetime("us", "UTC")
+LABEL_PROBABILITIES = pl.List(pl.Struct({"label": pl.String, "probability": pl.Float64}))
+CONFUSION = pl.List(pl.Struct({"reference": pl.String, "label": pl.String, "n": pl.Int64}))
+
+
+@dataclass(frozen=True)
+class Column:
+    dtype: pl.DataType
+    meaning: str
+
+
+@dataclass(frozen=True)
+class Table:
+    """One warehouse table: its columns in order, the key that names a row, and what a row is.
+
+    ``daily`` tables lie as ``<name>/drop_date=YYYY-MM-DD/part-0.parquet``, others as ``<name>/part-0.parquet``.
+    """
+
+    name: str
+    row: str
+    key: tuple[str, ...]
+    columns: Mapping[str, Column]
+    daily: bool = True
+
+    @property
+    def schema(self) -> pl.Schema:
+        return pl.Schema({name: column.dtype for name, column in self.columns.items()})
+
+    def empty(self) -> pl.DataFrame:
+        return pl.DataFrame(schema=self.schema)
+
+    def conform(self, frame: pl.LazyFrame) -> pl.LazyFrame:
+        """The frame with exactly this table's columns, in order and type; columns it lacks are null."""
+        there = set(frame.collect_schema().names())
+        return frame.select(
+            pl.col(name).cast(column.dtype) if name in there else pl.lit(None, dtype=column.dtype).alias(name)
+            for name, column in self.columns.items()
+        )
+
+
+def _columns(**columns: tuple[object, str]) -> dict[str, Column]:
+    made = {}
+    for name, (dtype, meaning) in columns.items():
+        made[name] = Column(dtype() if isinstance(dtype, type) else dtype, meaning)  # type: ignore[arg-type]
+    return made
+
+
+STRING, INT, FLOAT, BOOL, DATE = pl.String, pl.Int64, pl.Float64, pl.Boolean, pl.Date
+
+_DROP_PLACE: dict[str, tuple[object, str]] = {
+    "drop_date": (DATE, "day folder the file was delivered to"),
+    "drop_file": (STRING, "file name inside the day folder"),
+    "drop_line": (INT, "line of the row in the file, from 1 (CSV: first line of the row; Parquet: row number)"),
+}
+
+DROPS = Table(
+    "drops",
+    "one delivered file",
+    ("feed", "drop_date", "drop_file"),
+    _columns(
+        feed=(STRING, "content or labels"),
+        drop_date=_DROP_PLACE["drop_date"],
+        drop_file=_DROP_PLACE["drop_file"],
+        sha256=(STRING, "hash of the file's bytes as delivered; null if it could not be read"),
+        bytes=(INT, "size as delivered"),
+        rows=(INT, "rows delivered; null when the file was rejected, as it cannot be known"),
+        accepted=(INT, "rows that went on"),
+        quarantined=(INT, "rows that broke a rule"),
+        duplicates=(INT, "rows delivered before on that day, kept once"),
+        status=(STRING, "accepted or rejected"),
+        reason=(STRING, "why the file was rejected, and what would be right"),
+    ),
+)
+
+QUARANTINE = Table(
+    "quarantine",
+    "one bad row",
+    ("feed", "drop_date", "drop_file", "drop_line"),
+    _columns(
+        feed=(STRING, "content or labels"),
+        **_DROP_PLACE,
+        rule=(STRING, "first rule the row broke"),
+        column=(STRING, "column the rule is about"),
+        value=(STRING, "the offending value, shortened; null for columns that hold item text"),
+        message=(STRING, "every rule the row broke: what was wrong and what would be right"),
+        raw=(STRING, "the row as delivered, shortened to 10,000 characters"),
+    ),
+)
+
+CONTENT = Table(
+    "content",
+    "one item",
+    ("item_id", "drop_date"),
+    _columns(
+        item_id=(STRING, "identifies the item"),
+        text=(STRING, "what is moderated"),
+        locale=(STRING, "BCP 47 tag; `und` when detection was not sure"),
+        locale_source=(STRING, "given or detected"),
+        locale_confidence=(FLOAT, "the detector's confidence, 0 to 1; null when the locale was given"),
+        surface=(STRING, "where it appeared: comment, listing, ad, ..."),
+        source=(STRING, "system it came from"),
+        context=(STRING, "what surrounds it, e.g. earlier turns"),
+        created_at=(UTC, "when it was written"),
+        views=(INT, "times seen"),
+        media_uri=(STRING, "attached media"),
+        author_key=(STRING, "pseudonymous author"),
+        decision=(STRING, "the production decision, if any"),
+        decision_by=(STRING, "who or what decided"),
+        purposes=(pl.List(pl.String), "what the item may be used for"),
+        text_sha256=(STRING, "SHA-256 of the normalised text: its identity for duplicates and sides"),
+        duplicate_of=(STRING, "first item with the same normalised text, on this day or in the window before"),
+        side=(STRING, "eval or development, for ever, from text_sha256"),
+        extra=(STRING, "every other field delivered, as JSON"),
+        **_DROP_PLACE,
+    ),
+)
+
+VOTES = Table(
+    "votes",
+    "one vote",
+    ("vote_id", "drop_date"),
+    _columns(
+        vote_id=(STRING, "identifies the vote; derived from day, file and line when none was delivered"),
+        item_id=(STRING, "the item judged"),
+        policy=(STRING, "the question asked"),
+        rater_id=(STRING, "who judged; null for an anonymous vote"),
+        pool=(STRING, "vendor, site or shift of the rater"),
+        rater_locale=(STRING, "BCP 47 tag of the rater"),
+        label=(STRING, "the answer"),
+        kind=(STRING, "vote, gold, adjudication or audit"),
+        guideline=(STRING, "guideline version the rater worked by"),
+        labeled_at=(UTC, "when"),
+        seconds=(FLOAT, "time taken, in seconds"),
+        confidence=(FLOAT, "the rater's own confidence, 0 to 1"),
+        rationale=(STRING, "the rater's reason"),
+        is_current=(BOOL, "counts among the rater's repeats of that day (policy's on_repeat); the window decides anew"),
+        is_abstain=(BOOL, "the label means «no answer»: counted, never a class"),
+        extra=(STRING, "every other field delivered, as JSON"),
+        **_DROP_PLACE,
+    ),
+)
+
+CONSENSUS = Table(
+    "consensus",
+    "one item x policy voted on that day, from all its votes in the window",
+    ("item_id", "policy", "drop_date"),
+    _columns(
+        item_id=(STRING, "the item"),
+        policy=(STRING, "the question"),
+        label=(STRING, "the label the votes add up to; null when they are tied or all abstain"),
+        violating=(BOOL, "whether that label violates the policy; null with the label"),
+        method=(STRING, "gold, adjudication, dawid_skene or majority: what decided"),
+        probability=(FLOAT, "posterior probability of the label, 0 to 1; 1 for gold and adjudication"),
+        posterior=(LABEL_PROBABILITIES, "probability of every label, in the policy's order"),
+        entropy=(FLOAT, "Shannon entropy of the posterior in bits; 0 means certain"),
+        n_votes=(INT, "counted votes: current, not abstaining"),
+        n_raters=(INT, "different named raters among them; anonymous votes count one each"),
+        n_abstain=(INT, "current votes that abstained"),
+        vote_share=(FLOAT, "share of counted votes for the label; null without votes"),
+        is_tie=(BOOL, "two or more labels share the most votes"),
+        majority_label=(STRING, "label with the most votes; null when tied or no votes"),
+        gold_label=(STRING, "label from an authority, if any"),
+        drop_date=(DATE, "the day"),
+    ),
+)
+
+AGREEMENT = Table(
+    "agreement",
+    "one coefficient on one slice",
+    ("policy", "slice", "slice_value", "coefficient", "drop_date"),
+    _columns(
+        policy=(STRING, "the question"),
+        slice=(STRING, "all, locale, pool or guideline"),
+        slice_value=(STRING, "which one; null for all"),
+        coefficient=(STRING, "name of the coefficient"),
+        value=(FLOAT, "its value; null when undefined, the note says why"),
+        ci_low=(FLOAT, "lower end of the 95 % interval (bootstrap by item)"),
+        ci_high=(FLOAT, "upper end"),
+        n_items=(INT, "items with two or more counted votes"),
+        n_raters=(INT, "different named raters among those votes; null when votes are anonymous"),
+        n_votes=(INT, "counted votes on those items"),
+        window_start=(DATE, "first day of the window"),
+        window_end=(DATE, "last day"),
+        note=(STRING, "why a value is null or misleading"),
+        drop_date=(DATE, "the day the window ends"),
+    ),
+)
+
+RATERS = Table(
+    "raters",
+    "one rater x policy",
+    ("rater_id", "policy", "drop_date"),
+    _columns(
+        rater_id=(STRING, "the rater"),
+        policy=(STRING, "the question"),
+        pool=(STRING, "the pool most of the votes came from"),
+        n_votes=(INT, "current votes in the window, abstentions included"),
+        n_abstain=(INT, "of them abstentions"),
+        n_compared=(INT, "votes with a reference label: the n of accuracy"),
+        accuracy=(FLOAT, "share of compared votes equal to the reference, 0 to 1; null if none"),
+        ci_low=(FLOAT, "lower end of the 95 % Wilson interval"),
+        ci_high=(FLOAT, "upper end"),
+        accuracy_basis=(STRING, "gold, or leave_one_out_consensus: majority of the other raters; null if neither"),
+        confusion=(CONFUSION, "votes by reference label and label given"),
+        bias=(FLOAT, "share flagged violating minus share of references violating, -1 to 1; above 0 flags too much"),
+        median_seconds=(FLOAT, "median time per vote, in seconds"),
+        drop_date=(DATE, "the day the window ends"),
+    ),
+)
+
+EVAL_SET_ITEMS = Table(
+    "eval_set_items",
+    "one item of a release",
+    ("item_id",),
+    _columns(
+        item_id=(STRING, "the item"),
+        policy=(STRING, "the question"),
+        text=(STRING, "what is judged"),
+        context=(STRING, "what surrounds it"),
+        locale=(STRING, "BCP 47 tag"),
+        surface=(STRING, "where it appeared"),
+        label=(STRING, "reference label"),
+        violating=(BOOL, "whether the reference label violates"),
+        severity=(INT, "severity of the reference label in the policy; null if it has none"),
+        method=(STRING, "what decided the label"),
+        posterior=(LABEL_PROBABILITIES, "probability of every label"),
+        probability=(FLOAT, "probability of the reference label"),
+        n_votes=(INT, "votes behind it"),
+        stratum=(STRING, "stratum it was drawn from"),
+        inclusion_probability=(FLOAT, "chance it had to be drawn, above 0 to 1"),
+        weight=(FLOAT, "items of the frame it stands for: 1 / inclusion_probability"),
+        text_sha256=(STRING, "SHA-256 of the normalised text"),
+    ),
+    daily=False,
+)
+
+SCORES = Table(
+    "scores",
+    "one judge x item",
+    ("decision_id",),
+    _columns(
+        decision_id=(STRING, "identifies the decision: hash of judge, release, item and request"),
+        judge_id=(STRING, "who judged"),
+        policy=(STRING, "the question"),
+        eval_set=(STRING, "eval set"),
+        version=(STRING, "its release"),
+        item_id=(STRING, "the item"),
+        outcome=(STRING, "verdict, refusal, content_filter, parse_error, truncated, timeout, api_error or over_budget"),
+        label=(STRING, "the judge's label; null unless the outcome is verdict"),
+        violating=(BOOL, "whether that label violates; null unless verdict"),
+        p_violating=(FLOAT, "the judge's probability that the item violates, 0 to 1; null if it gave none"),
+        p_source=(STRING, "logprobs or stated; null if it gave none"),
+        rationale=(STRING, "the judge's reason"),
+        error=(STRING, "what went wrong, without item text; null for a verdict"),
+        prompt_id=(STRING, "prompt version"),
+        prompt_sha256=(STRING, "hash of the prompt template"),
+        model=(STRING, "model asked for"),
+        model_returned=(STRING, "model the endpoint says answered"),
+        input_tokens=(INT, "tokens read, as billed"),
+        cached_tokens=(INT, "of them from the provider's cache"),
+        output_tokens=(INT, "tokens written"),
+        cost_usd=(FLOAT, "cost of the answer; null when no price is known"),
+        latency_ms=(FLOAT, "time to the answer, in milliseconds"),
+        attempts=(INT, "requests it took"),
+        is_cached=(BOOL, "the answer was paid for on an earlier day"),
+        request_key=(STRING, "hash of everything the model saw"),
+        created_at=(UTC, "when the answer came"),
+        drop_date=(DATE, "the day it was scored for"),
+    ),
+)
+
+METRICS = Table(
+    "metrics",
+    "one metric on one slice",
+    ("eval_set", "version", "judge_id", "slice", "slice_value", "metric", "drop_date"),
+    _columns(
+        eval_set=(STRING, "eval set"),
+        version=(STRING, "its release"),
+        policy=(STRING, "the question"),
+        judge_id=(STRING, "who is measured"),
+        slice=(STRING, "all, locale, surface, severity or label_confidence"),
+        slice_value=(STRING, "which one; null for all"),
+        metric=(STRING, "name of the metric"),
+        value=(FLOAT, "its value, weighted; null when undefined"),
+        ci_low=(FLOAT, "lower end of the 95 % interval"),
+        ci_high=(FLOAT, "upper end"),
+        interval=(STRING, "how the interval was made: wilson, wilson_effective_n or bootstrap"),
+        n=(INT, "verdicts behind the value: the denominator's items"),
+        n_positive=(INT, "items of the slice with a verdict whose reference label violates"),
+        n_missing=(INT, "items of the slice without a verdict (for probability metrics: without a probability)"),
+        worst_low=(FLOAT, "the value if every missing outcome had gone the wrong way; null where not defined"),
+        worst_high=(FLOAT, "the value if every missing outcome had gone the right way"),
+        note=(STRING, "why a value is null or misleading"),
+        as_of=(UTC, "end of the day it was computed for"),
+        drop_date=(DATE, "the day it was computed for"),
+    ),
+)
+
+VALIDATIONS = Table(
+    "validations",
+    "one expectation on one subject",
+    ("suite", "subject", "expectation", "drop_date"),
+    _columns(
+        suite=(STRING, "release, scores or metrics"),
+        subject=(STRING, "what was looked at: a release, or the day"),
+        expectation=(STRING, "id of the expectation"),
+        severity=(STRING, "critical stops publication, warning is shown"),
+        passed=(BOOL, "whether it held"),
+        n=(INT, "rows looked at"),
+        n_unexpected=(INT, "rows that broke it; null for expectations about the whole"),
+        examples=(pl.List(pl.String), "up to five ids of rows that broke it"),
+        observed=(STRING, "what was found, for expectations about the whole"),
+        why=(STRING, "why the expectation exists"),
+        drop_date=(DATE, "the day"),
+    ),
+)
+
+POLICIES = Table(
+    "policies",
+    "one policy as it stands",
+    ("policy",),
+    _columns(
+        policy=(STRING, "its id"),
+        title=(STRING, "its name for people"),
+        version=(STRING, "its version"),
+        scale=(STRING, "nominal, ordinal or interval"),
+        labels=(pl.List(pl.String), "its labels in order"),
+        violating_labels=(pl.List(pl.String), "those that violate"),
+        aggregation=(STRING, "how votes become a label"),
+        on_repeat=(STRING, "which of a rater's repeated votes counts"),
+        sha256=(STRING, "hash of policy.yaml"),
+    ),
+    daily=False,
+)
+
+PROMPTS = Table(
+    "prompts",
+    "one prompt version",
+    ("prompt_id",),
+    _columns(
+        prompt_id=(STRING, "policy/version; version `compiled` when made from policy.yaml"),
+        policy=(STRING, "the question"),
+        version=(STRING, "v1, v2, ... or compiled"),
+        prompt_sha256=(STRING, "hash of the template and what it is rendered with, but for the item"),
+        n_examples=(INT, "few-shot examples in it"),
+        n_characters=(INT, "length of the constant part, in characters"),
+    ),
+    daily=False,
+)
+
+TABLES: dict[str, Table] = {
+    t.name: t
+    for t in (
+        DROPS, QUARANTINE, CONTENT, VOTES, CONSENSUS, AGREEMENT, RATERS,
+        SCORES, METRICS, VALIDATIONS, POLICIES, PROMPTS,
+    )
+}  # fmt: skip

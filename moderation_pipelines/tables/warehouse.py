@@ -1,0 +1,116 @@
+"""Reading and writing warehouse tables. Every write is one rename, so a reader never sees half a file."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import tempfile
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
+from datetime import date
+from pathlib import Path
+
+import polars as pl
+
+from moderation_pipelines.errors import ReadFailure
+from moderation_pipelines.home import Home
+from moderation_pipelines.tables.schema import TABLES, Table
+
+
+@contextmanager
+def atomic_path(final: Path) -> Iterator[Path]:
+    """A temporary path beside ``final`` that replaces it in one step when the block ends well."""
+    final.parent.mkdir(parents=True, exist_ok=True)
+    handle, name = tempfile.mkstemp(prefix=f".{final.name}.", suffix=".tmp", dir=final.parent)
+    os.close(handle)
+    temporary = Path(name)
+    try:
+        yield temporary
+        with temporary.open("rb+") as stream:
+            os.fsync(stream.fileno())
+        temporary.chmod(0o644)
+        os.replace(temporary, final)
+    finally:
+        with contextlib.suppress(FileNotFoundError):
+            temporary.unlink()
+
+
+def write_text(final: Path, text: str) -> None:
+    """Write a text file as UTF-8 in one rename."""
+    with atomic_path(final) as temporary:
+        temporary.write_text(text, encoding="utf-8")
+
+
+def write_parquet(frame: pl.LazyFrame | pl.DataFrame, final: Path) -> None:
+    """Write one Parquet file in one rename; same rows, same bytes. Lazy frames are streamed."""
+    with atomic_path(final) as temporary:
+        if isinstance(frame, pl.DataFrame):
+            frame.write_parquet(temporary, compression="zstd", statistics=True)
+        else:
+            frame.sink_parquet(temporary, compression="zstd", statistics=True)
+
+
+class Warehouse:
+    """The tables of one home.
+
+    ``scan`` gives a lazy frame with the table's columns even where nothing was written yet: that is «no rows»,
+    and differs from a file that cannot be read, which raises :class:`ReadFailure`.
+    """
+
+    def __init__(self, home: Home) -> None:
+        self.home = home
+
+    def folder(self, table: Table) -> Path:
+        return self.home.warehouse / table.name
+
+    def file(self, table: Table, day: date | None = None) -> Path:
+        if table.daily != (day is not None):
+            raise ValueError(f"table {table.name}: a day is {'needed' if table.daily else 'not used'}")
+        folder = self.folder(table)
+        return folder / "part-0.parquet" if day is None else folder / f"drop_date={day}" / "part-0.parquet"
+
+    def days(self, table: Table) -> list[date]:
+        """Days of a daily table that were written, in order."""
+        folder = self.folder(table)
+        if not folder.exists():
+            return []
+        return sorted(
+            date.fromisoformat(p.name.removeprefix("drop_date="))
+            for p in folder.iterdir()
+            if p.name.startswith("drop_date=") and (p / "part-0.parquet").is_file()
+        )
+
+    def scan(self, table: Table, days: Iterable[date] | None = None) -> pl.LazyFrame:
+        """The table's rows, for the named days (those that exist) or for all."""
+        if not table.daily:
+            files = [f] if (f := self.file(table)).is_file() else []
+        elif days is None:
+            files = [self.file(table, day) for day in self.days(table)]
+        else:
+            files = [f for day in sorted(set(days)) if (f := self.file(table, day)).is_file()]
+        if not files:
+            return table.empty().lazy()
+        try:
+            frame = pl.scan_parquet(files, hive_partitioning=False, missing_columns="insert")
+            frame.collect_schema()
+        except (OSError, pl.exceptions.PolarsError) as error:
+            raise ReadFailure(f"table {table.name} cannot be read: {type(error).__name__}") from error
+        return table.conform(frame)
+
+    def write(self, table: Table, frame: pl.DataFrame | pl.LazyFrame, day: date | None = None) -> Path:
+        """Replace the table's rows (of one day). Columns are brought into the table's order and types."""
+        final = self.file(table, day)
+        if isinstance(frame, pl.DataFrame):
+            write_parquet(table.conform(frame.lazy()).collect(), final)
+        else:
+            write_parquet(table.conform(frame), final)
+        return final
+
+    def rows(self, table: Table, day: date | None = None) -> int:
+        """Rows written for the day, from the file's footer; 0 if nothing was written."""
+        file = self.file(table, day)
+        return pl.scan_parquet(file).select(pl.len()).collect().item() if file.is_file() else 0
+
+
+def table_named(name: str) -> Table:
+    return TABLES[name]
