@@ -329,6 +329,16 @@ def ingest_day(
     return DayIngest(day, files)
 
 
+def check_file(
+    drop: DropFile, staging: Path, policies: Policies, settings: Settings
+) -> tuple[FileResult, pl.DataFrame]:
+    """(result, quarantine rows) one file would give on its own. Nothing is written outside ``staging``."""
+    result = stage_file(drop, staging, policies, settings)
+    settle_day([result], drop.feed, policies)
+    bad = [*(result.bad.frames() if result.bad else ()), *result.late_bad]
+    return result, pl.concat([QUARANTINE.empty(), *bad]).sort("drop_line")
+
+
 def _kept(files: Sequence[FileResult], feed: Feed, verdicts: Sequence[pl.DataFrame]) -> Iterator[pl.DataFrame]:
     """Kept rows of a feed in delivery order, frame by frame, with the verdict columns but ``keep``."""
     staged = [f for f in files if f.feed == feed and f.good is not None and f.good.rows]

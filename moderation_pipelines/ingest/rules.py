@@ -250,12 +250,12 @@ def checked_batch(rows: Sequence[RawRow], feed: Feed, day: date, file: str, poli
     broken: list[Broken] = [Broken(i, r.rule, None, None, r.message) for i, r in enumerate(rows) if r.rule is not None]
     unreadable = {b.row for b in broken}
     fields = FIELDS[feed]
+    known = set(fields) | {a for f in fields.values() for a in f.aliases}
     columns: dict[str, list[Any]] = {}
     for name, spec in fields.items():
-        columns[name] = _converted(rows, name, spec, name in REQUIRED[feed], unreadable, broken)
+        columns[name] = _converted(rows, name, spec, name in REQUIRED[feed], known, unreadable, broken)
     if feed == "labels":
         broken += _label_mistakes(columns, rows, policies, {b.row for b in broken if b.column in ("policy", "label")})
-    known = set(fields) | {a for f in fields.values() for a in f.aliases}
     columns["extra"] = [_extra(row, known) for row in rows]
     columns["drop_line"] = [row.line for row in rows]
     schema = {**{n: f.dtype for n, f in fields.items()}, "extra": pl.String, "drop_line": pl.Int64}
@@ -269,7 +269,13 @@ def checked_batch(rows: Sequence[RawRow], feed: Feed, day: date, file: str, poli
 
 
 def _converted(
-    rows: Sequence[RawRow], name: str, spec: Field, required: bool, skip: set[int], broken: list[Broken]
+    rows: Sequence[RawRow],
+    name: str,
+    spec: Field,
+    required: bool,
+    known: set[str],
+    skip: set[int],
+    broken: list[Broken],
 ) -> list[Any]:
     convert, aliases = spec.convert, spec.aliases
     out: list[Any] = [None] * len(rows)
@@ -280,7 +286,7 @@ def _converted(
                 value = row.fields.get(alias)
         if value is None or (value == "" and name in _EMPTY_IS_ABSENT):
             if required and i not in skip:
-                hint = _misspelt(name, row.fields)
+                hint = _misspelt(name, row.fields, known)
                 broken.append(Broken(i, "missing_value", name, None, f'"{name}" is missing{hint}'))
             continue
         try:
@@ -294,8 +300,8 @@ def _converted(
     return out
 
 
-def _misspelt(name: str, fields: dict[str, Any]) -> str:
-    near = nearest(name, [k for k in fields if isinstance(k, str) and len(k) <= SHOWN_VALUE])
+def _misspelt(name: str, fields: dict[str, Any], known: set[str]) -> str:
+    near = nearest(name, [k for k in fields if k not in known and len(k) <= SHOWN_VALUE])
     return f'; the row has "{near}": did you mean that?' if near else ""
 
 

@@ -151,16 +151,24 @@ def policy_from_yaml(located: Located, text: str, folder: str) -> Policy:
 
 def load_policies(home: Home) -> Policies:
     """Every policy of the home. Raises :class:`UserError` with all mistakes of all files at once."""
+    policies, problems = load_policies_leniently(home)
+    if problems:
+        raise UserError(problems)
+    return policies
+
+
+def load_policies_leniently(home: Home) -> tuple[Policies, list[Problem]]:
+    """The policies that are sound, and every mistake in the others, by file and line."""
     policies: list[Policy] = []
     problems: list[Problem] = []
     if not home.prompts.is_dir():
-        raise UserError([Problem("prompts", None, "folder is missing; a policy is a folder with a policy.yaml in it")])
+        missing = Problem("prompts", None, "folder is missing; a policy is a folder with a policy.yaml in it")
+        return Policies([]), [missing]
     for folder in sorted(p for p in home.prompts.iterdir() if p.is_dir() and not p.name.startswith((".", "_"))):
         path = folder / "policy.yaml"
         file = home.relative(path)
         if not path.is_file():
-            other = [p.name for p in folder.iterdir() if p.suffix in (".yml", ".yaml")]
-            hint = f"; rename {other[0]}?" if "policy.yml" in other else ""
+            hint = "; rename policy.yml to policy.yaml" if (folder / "policy.yml").exists() else ""
             problems.append(Problem(file, None, f"is missing; every folder in prompts/ is one policy{hint}"))
             continue
         try:
@@ -170,6 +178,4 @@ def load_policies(home: Home) -> Policies:
             problems += error.problems
     if not policies and not problems:
         problems.append(Problem("prompts", None, "no policy there; add prompts/<policy>/policy.yaml"))
-    if problems:
-        raise UserError(sorted(problems, key=lambda p: (p.file, p.line or 0)))
-    return Policies(policies)
+    return Policies(policies), sorted(problems, key=lambda p: (p.file, p.line or 0))

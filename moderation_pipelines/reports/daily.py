@@ -51,7 +51,7 @@ def write_report(home: Home, policies: Policies, day: date, settings: Settings, 
 def page_values(data: ReportData) -> dict[str, Any]:
     """What both page templates need: the data, rows per table, charts."""
     metrics = metric_rows(data)
-    raters = data.raters.sort("accuracy", "rater_id", nulls_last=True)
+    raters = data.raters.sort("ci_high", "rater_id", "policy", nulls_last=True)
     return {
         "d": data,
         "version": __version__,

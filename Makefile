@@ -1,0 +1,53 @@
+# The verbs of the project. `make help` lists them. Everything is set up in .venv from the hashed lock file.
+SHELL := /bin/bash
+PYTHON ?= python3
+VENV := .venv
+BIN := $(VENV)/bin
+STAMP := $(VENV)/.set-up
+PORT ?= 3000
+export GX_ANALYTICS_ENABLED := false
+export DAGSTER_DISABLE_TELEMETRY := yes
+
+.DEFAULT_GOAL := help
+.PHONY: help setup demo ui test test-fast lint format docs lock clean
+
+help:  ## List the verbs
+	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  make %-10s %s\n", $$1, $$2}'
+
+setup: $(STAMP)  ## Set everything up in .venv (done by the other verbs too)
+
+$(STAMP): requirements.lock pyproject.toml tools/setup.sh
+	@PYTHON="$(PYTHON)" VENV="$(VENV)" bash tools/setup.sh
+	@touch $@
+
+demo: $(STAMP)  ## Run the whole pipeline on the sample drops, in data/demo
+	@$(BIN)/modpipe demo
+
+ui: $(STAMP)  ## Open the Dagster UI on 127.0.0.1 (PORT=3000; MODERATION_HOME chooses the home)
+	@$(BIN)/modpipe ui --port $(PORT)
+
+test: $(STAMP)  ## Run the whole test suite
+	@$(BIN)/python -m pytest
+
+test-fast: $(STAMP)  ## Run the tests that take no browser and no long time
+	@$(BIN)/python -m pytest -m "not slow and not browser and not homes"
+
+lint: $(STAMP)  ## Formatter, linter, type checker, dead links in the docs
+	@$(BIN)/ruff format --check .
+	@$(BIN)/ruff check .
+	@$(BIN)/mypy
+	@$(BIN)/python tools/check_docs.py
+
+format: $(STAMP)  ## Format the code
+	@$(BIN)/ruff format .
+	@$(BIN)/ruff check --fix .
+
+docs: $(STAMP)  ## Write docs/tables.md anew from the table schemas
+	@$(BIN)/python tools/tables_page.py > docs/tables.md
+
+lock: $(STAMP)  ## Write requirements.lock anew, with hashes
+	@$(BIN)/uv pip compile pyproject.toml --extra dev --universal --python-version 3.11 --generate-hashes \
+		--no-emit-index-url --no-header --upgrade -q -o requirements.lock
+
+clean:  ## Remove .venv, the demo and caches
+	@rm -rf $(VENV) data/demo .mypy_cache .ruff_cache build *.egg-info

@@ -1,0 +1,413 @@
+"""modpipe: the pipeline for people and scripts. Results go to standard output, messages to standard error."""
+
+import csv
+import json
+import os
+import shutil
+import sys
+import tempfile
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from datetime import UTC, date, datetime
+from enum import StrEnum
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+from rich.console import Console
+from rich.markup import escape
+from rich.progress import BarColumn, Progress, SpinnerColumn, TextColumn, TimeElapsedColumn
+from rich.table import Table
+
+from moderation_pipelines.errors import UserError
+from moderation_pipelines.home import Home, Settings, find_home, repository_root
+
+app = typer.Typer(
+    help="Labels in, trusted numbers out: the moderation labeling and evaluation pipeline.",
+    no_args_is_help=True,
+    add_completion=False,
+    pretty_exceptions_enable=False,
+    rich_markup_mode=None,
+)
+sets = typer.Typer(help="Eval-set releases: list, show, diff.", no_args_is_help=True, rich_markup_mode=None)
+app.add_typer(sets, name="eval-sets")
+
+out = Console(soft_wrap=True, highlight=False)
+err = Console(stderr=True, soft_wrap=True, highlight=False)
+
+HomeOption = Annotated[
+    Path | None, typer.Option("--home", help="Home folder. Default: MODERATION_HOME, else the repository root.")
+]
+DayOption = Annotated[str | None, typer.Option(metavar="YYYY-MM-DD")]
+
+
+class Feed(StrEnum):
+    content = "content"
+    labels = "labels"
+
+
+class Format(StrEnum):
+    table = "table"
+    csv = "csv"
+    json = "json"
+
+
+def _day(text: str | None, name: str) -> date | None:
+    if text is None:
+        return None
+    try:
+        return date.fromisoformat(text)
+    except ValueError:
+        raise typer.BadParameter(f'"{text}" is not a day like 2026-11-21', param_hint=f"--{name}") from None
+
+
+def _fail(message: str, code: int = 1) -> typer.Exit:
+    err.print(escape(message), style="red")
+    return typer.Exit(code)
+
+
+def _print_table(columns: Sequence[str], rows: Sequence[Sequence[object]], right: Sequence[int] = ()) -> None:
+    table = Table(box=None, pad_edge=False, header_style="bold")
+    for i, column in enumerate(columns):
+        table.add_column(column, justify="right" if i in right else "left", overflow="fold")
+    for row in rows:
+        table.add_row(*(escape("–" if v is None else str(v)) for v in row))
+    wide = Console(soft_wrap=not sys.stdout.isatty(), highlight=False, width=None if sys.stdout.isatty() else 160)
+    wide.print(table)
+
+
+@contextmanager
+def _progress() -> Iterator[Any]:
+    """A progress line on a terminal; on anything else one line per day."""
+    if not err.is_terminal:
+        last = [""]
+
+        def say(done: int, total: int, what: str) -> None:
+            head = what.split(":")[0]
+            if what != last[0] and head[:4].isdigit():
+                err.print(escape(f"[{done + 1}/{total}] {what}"))
+                last[0] = what
+
+        yield say
+        return
+    columns = (
+        SpinnerColumn(), BarColumn(bar_width=24), TextColumn("{task.completed:g}/{task.total:g} days"),
+        TimeElapsedColumn(), TextColumn("{task.description}"),
+    )  # fmt: skip
+    with Progress(*columns, console=err, transient=True) as progress:
+        task = progress.add_task("starting", total=1)
+
+        def show(done: int, total: int, what: str) -> None:
+            progress.update(task, completed=done, total=total, description=escape(what[:70]))
+
+        yield show
+
+
+@app.command()
+def run(
+    home: HomeOption = None,
+    since: DayOption = None,
+    until: DayOption = None,
+    date_: Annotated[str | None, typer.Option("--date", metavar="YYYY-MM-DD", help="Only this day.")] = None,
+) -> None:
+    """Materialise everything for every day that has drops; eval sets, scores, metrics and report for the last of them."""
+    first, last, only = _day(since, "since"), _day(until, "until"), _day(date_, "date")
+    if only and (first or last):
+        raise typer.BadParameter("--date stands alone, without --since and --until")
+    if not _run_line(find_home(home), first, last, only):
+        raise typer.Exit(1)
+
+
+def _run_line(home: Home, since: date | None, until: date | None, only: date | None) -> bool:
+    """Run, print the results, say what failed. True if all of it worked."""
+    from moderation_pipelines.checks import checked_policies
+    from moderation_pipelines.orchestration.runner import dagster_home, run_line
+
+    settings = Settings.from_env()
+    checked_policies(home)
+    started = datetime.now(UTC)
+    with _progress() as tell:
+        summary = run_line(home, settings, since, until, only, tell)
+    seconds = (datetime.now(UTC) - started).total_seconds()
+    _print_results(home, summary.last_day)
+    days = f"{len(summary.days)} day{'' if len(summary.days) == 1 else 's'}"
+    out.print(f"\n{days} in {seconds:.0f} s; {summary.new_requests:,} new judge requests.")
+    _print_places(home, summary.last_day)
+    if not summary.failed:
+        return True
+    err.print(f"\n{len(summary.failed)} thing{'' if len(summary.failed) == 1 else 's'} did not work:", style="red")
+    for f in summary.failed:
+        err.print(escape(f"  {f.day} {f.step}: {f.message}"))
+    if any(f.run_id for f in summary.failed):
+        err.print(escape(f"Runs and logs: modpipe ui --home {home.root} (DAGSTER_HOME {dagster_home(home)})"))
+    return False
+
+
+def _print_results(home: Home, day: date) -> None:
+    """The short result table of a day."""
+    import polars as pl
+
+    from moderation_pipelines.pages import decimal, span
+    from moderation_pipelines.tables.schema import AGREEMENT, METRICS
+    from moderation_pipelines.tables.warehouse import Warehouse
+
+    warehouse = Warehouse(home)
+    alpha = warehouse.scan(AGREEMENT, [day]).filter(
+        pl.col("slice") == "all", pl.col("coefficient").is_in(["krippendorff_alpha", "percent_agreement"])
+    )
+    rows: dict[str, dict[str, Any]] = {}
+    for r in alpha.collect().to_dicts():
+        rows.setdefault(r["policy"], {})[r["coefficient"]] = r
+    out.print("\n[bold]Agreement between raters[/bold]")
+    _print_table(
+        ["policy", "percent agreement", "alpha", "95 % interval", "items", "votes"],
+        [
+            [
+                policy,
+                decimal(r["percent_agreement"]["value"]),
+                decimal(r["krippendorff_alpha"]["value"]),
+                span(r["krippendorff_alpha"]["ci_low"], r["krippendorff_alpha"]["ci_high"]),
+                f"{r['krippendorff_alpha']['n_items']:,}",
+                f"{r['krippendorff_alpha']['n_votes']:,}",
+            ]
+            for policy, r in rows.items()
+        ],
+        right=(1, 2, 4, 5),
+    )
+    scored = warehouse.scan(METRICS, [day]).filter(
+        pl.col("slice") == "all", pl.col("metric").is_in(["precision", "recall", "f1"])
+    )
+    judged: dict[tuple[str, str], dict[str, Any]] = {}
+    for r in scored.collect().to_dicts():
+        judged.setdefault((f"{r['eval_set']} {r['version']}", r["judge_id"]), {})[r["metric"]] = r
+    if judged:
+        out.print("\n[bold]Judges[/bold]")
+        _print_table(
+            ["eval set", "judge", "precision", "recall", "F1", "95 % interval", "n", "missing"],
+            [
+                [
+                    eval_set,
+                    judge,
+                    *(decimal(m[k]["value"], 2) for k in ("precision", "recall", "f1")),
+                    span(m["f1"]["ci_low"], m["f1"]["ci_high"], 2),
+                    f"{m['f1']['n']:,}",
+                    m["f1"]["n_missing"],
+                ]
+                for (eval_set, judge), m in judged.items()
+            ],
+            right=(2, 3, 4, 6, 7),
+        )
+
+
+def _print_places(home: Home, day: date) -> None:
+    report = home.reports / str(day) / "report.html"
+    for name, path in (("Report", report), ("Releases", home.eval_sets), ("Tables", home.warehouse)):
+        if path.exists():
+            out.print(f"{name + ':':<10}{escape(str(path))}")
+    out.print(f"{'UI:':<10}{escape(f'modpipe ui --home {home.root}')}")
+
+
+@app.command()
+def demo(home: HomeOption = None) -> None:
+    """Put the sample drops into a home (default data/demo) and run the whole line on them. No key, no network."""
+    from moderation_pipelines.sample.generate import sample_files
+    from moderation_pipelines.tables.warehouse import atomic_path
+
+    root = Path(home) if home is not None else repository_root() / "data" / "demo"
+    drops = root / "data" / "drops"
+    files = sample_files()
+    if drops.exists():
+        theirs = [p for p in drops.rglob("*") if p.is_file() and str(p.relative_to(root)) not in files]
+        if theirs:
+            raise UserError(f"{root} holds drops that are not the sample's; name another folder with --home")
+    root.mkdir(parents=True, exist_ok=True)
+    place = find_home(root)
+    for name, data in files.items():
+        target = place.root / name
+        if not target.exists() or target.read_bytes() != data:
+            with atomic_path(target) as temporary:
+                temporary.write_bytes(data)
+    err.print(escape(f"{len(files)} sample files in {place.root}"))
+    if not _run_line(place, None, None, None):
+        raise typer.Exit(1)
+
+
+@app.command()
+def drop(
+    file: Annotated[Path, typer.Argument(help="The file to deliver.")],
+    feed: Annotated[Feed, typer.Option(help="Which feed it belongs to.")],
+    home: HomeOption = None,
+    date_: Annotated[str | None, typer.Option("--date", metavar="YYYY-MM-DD", help="Its day. Default: today, UTC.")] = None,
+    check_only: Annotated[bool, typer.Option("--check-only", help="Say what would happen, place nothing.")] = False,
+) -> None:
+    """Check a file as ingestion would, print what would be quarantined, and place it in the landing zone."""
+    from moderation_pipelines.ingest.day import check_file
+    from moderation_pipelines.ingest.landing import DropFile, place_drop
+    from moderation_pipelines.policies.policy import load_policies
+
+    place = find_home(home)
+    day = _day(date_, "date") or datetime.now(UTC).date()
+    settings = Settings.from_env()
+    if not settings.start_date <= day <= datetime.now(UTC).date():
+        raise UserError(f"{day} lies outside the days the pipeline knows: {settings.start_date} to today")
+    if not file.is_file():
+        raise UserError(f"{file}: no such file")
+    policies = load_policies(place)
+    with tempfile.TemporaryDirectory() as staging:
+        result, bad = check_file(DropFile(feed.value, day, file), Path(staging), policies, settings)
+    if result.reason is not None:
+        raise _fail(f"{file}: rejected: {result.reason}")
+    shown = 50
+    for row in bad.head(shown).iter_rows(named=True):
+        out.print(escape(f"{file.name}:{row['drop_line']}: {row['message']}"))
+    if bad.height > shown:
+        out.print(f"… and {bad.height - shown:,} more")
+    counts = f"{result.rows:,} rows: {result.accepted:,} good, {result.quarantined:,} to quarantine, {result.duplicates:,} duplicates"
+    out.print(escape(f"{file.name}: {counts}"))
+    if not check_only:
+        final = place_drop(place, file, feed.value, day)
+        out.print(escape(f"placed: {final}"))
+
+
+@app.command()
+def check(home: HomeOption = None) -> None:
+    """Check policies, prompts, examples, judges and eval-set specs: every mistake at once."""
+    from moderation_pipelines.checks import all_problems
+    from moderation_pipelines.eval_sets.specs import load_specs
+    from moderation_pipelines.policies.policy import load_policies
+    from moderation_pipelines.prompting.library import all_prompts
+    from moderation_pipelines.scoring.judges import load_judges
+
+    place = find_home(home)
+    problems = all_problems(place)
+    if problems:
+        for problem in problems:
+            err.print(escape(str(problem)))
+        raise _fail(f"{len(problems)} mistake{'' if len(problems) == 1 else 's'}")
+    policies = load_policies(place)
+    specs = load_specs(place, policies)
+    judges = load_judges(place, policies)
+    n_judges = len(judges.judges) + judges.baseline
+    out.print(
+        f"{len(policies)} policies, {len(all_prompts(place, policies))} prompts, {n_judges} judges, "
+        f"{sum(len(s) for s in specs.values())} eval-set specs: all good"
+    )
+
+
+@app.command()
+def sql(
+    query: Annotated[str, typer.Argument(help='e.g. "select policy, count(*) from votes group by 1"')],
+    home: HomeOption = None,
+    format_: Annotated[Format, typer.Option("--format", help="How to print the rows.")] = Format.table,
+) -> None:
+    """DuckDB over the warehouse: every table by its name, and eval_set_items for all releases."""
+    from moderation_pipelines.tables.sql import run_sql
+
+    columns, rows = run_sql(find_home(home), query)
+    if format_ is Format.csv:
+        writer = csv.writer(sys.stdout, lineterminator="\n")
+        writer.writerow(columns)
+        writer.writerows(rows)
+    elif format_ is Format.json:
+        for row in rows:
+            sys.stdout.write(json.dumps(dict(zip(columns, row, strict=True)), default=str, ensure_ascii=False) + "\n")
+    else:
+        right = [i for i in range(len(columns)) if any(isinstance(r[i], int | float) for r in rows[:50])]
+        _print_table(columns, rows, right)
+        err.print(f"{len(rows):,} row{'' if len(rows) == 1 else 's'}", style="dim")
+
+
+@sets.command("list")
+def sets_list(home: HomeOption = None) -> None:
+    """Every release of every set."""
+    from moderation_pipelines.eval_sets.release import eval_set_names, releases
+
+    place = find_home(home)
+    rows = []
+    for name in eval_set_names(place):
+        for r in releases(place, name):
+            m = r.manifest
+            warned = ", ".join(m["validation"]["failed_warning"]) or "none"
+            rows.append([name, r.version, m["policy"], f"{m['rows']:,}", f"{m['rows_violating']:,}", (m["created_at"] or "–")[:10], m["content_sha256"][:12], warned])
+    if not rows:
+        out.print("no release yet; `modpipe run` makes them")
+        return
+    _print_table(["set", "version", "policy", "items", "violating", "as of", "content", "warnings"], rows, right=(3, 4))
+
+
+@sets.command("show")
+def sets_show(
+    name: str,
+    version: Annotated[str | None, typer.Argument(help="e.g. v0002. Default: the newest.")] = None,
+    home: HomeOption = None,
+) -> None:
+    """A release's dataset card."""
+    from moderation_pipelines.eval_sets.release import find_release, releases
+
+    place = find_home(home)
+    there = releases(place, name)
+    release = find_release(place, name, version or (there[-1].version if there else "1"))
+    out.print(escape((release.path / "README.md").read_text(encoding="utf-8")))
+    out.print(f"Files: {escape(str(release.path))}")
+
+
+@sets.command("diff")
+def sets_diff(name: str, old: str, new: str, home: HomeOption = None) -> None:
+    """What changed between two releases: items added, removed, relabelled, by id."""
+    from moderation_pipelines.eval_sets.release import find_release, release_diff
+
+    place = find_home(home)
+    diff = release_diff(find_release(place, name, old), find_release(place, name, new))
+    out.print(f"{escape(diff.name)} {diff.old} → {diff.new}: {escape(diff.summary())}")
+    for item in diff.added:
+        out.print(f"+ {escape(item)}", style="green")
+    for item in diff.removed:
+        out.print(f"- {escape(item)}", style="red")
+    for item, before, after in diff.relabelled:
+        out.print(f"~ {escape(item)}: {escape(before)} → {escape(after)}", style="yellow")
+    for item in diff.edited:
+        out.print(f"~ {escape(item)}: text changed", style="yellow")
+
+
+@app.command()
+def ui(
+    home: HomeOption = None,
+    port: Annotated[int, typer.Option(min=1, max=65535)] = 3000,
+) -> None:
+    """Open the Dagster UI on 127.0.0.1, with daemon, sensor and schedule running, until interrupted."""
+    from moderation_pipelines.orchestration.runner import dagster_home
+
+    place = _ui_home(home)
+    folder = dagster_home(place)
+    environment = {**os.environ, "MODERATION_HOME": str(place.root), "DAGSTER_HOME": str(folder)}
+    dagster = shutil.which("dagster", path=f"{Path(sys.executable).parent}{os.pathsep}{os.environ.get('PATH', '')}")
+    if dagster is None:
+        raise UserError("the program dagster is not installed beside modpipe; run `make setup`")
+    workspace = repository_root() / "workspace.yaml"
+    target = ["-w", str(workspace)] if workspace.is_file() else ["-m", "moderation_pipelines.definitions"]
+    err.print(escape(f"home {place.root}; open http://127.0.0.1:{port} (Ctrl-C ends it)"))
+    os.chdir(workspace.parent if workspace.is_file() else place.root)
+    os.execve(dagster, [dagster, "dev", *target, "-h", "127.0.0.1", "-p", str(port)], environment)  # noqa: S606
+
+
+def _ui_home(home: Path | None) -> Home:
+    """The home asked for; with none asked for and no policy in the repository's own home, the demo's if there is one."""
+    if home is None and not os.environ.get("MODERATION_HOME"):
+        own = find_home()
+        demo_home = own.root / "data" / "demo"
+        if not list(own.prompts.glob("*/policy.yaml")) and demo_home.is_dir():
+            return find_home(demo_home)
+    return find_home(home)
+
+
+def main() -> None:
+    """Entry point. Mistakes of people end in their messages and exit code 1, never in a traceback."""
+    try:
+        app()
+    except UserError as error:
+        for problem in error.problems:
+            err.print(escape(str(problem) if problem.file != "modpipe" else problem.message), style="red")
+        sys.exit(1)
+    except BrokenPipeError:
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        sys.exit(1)

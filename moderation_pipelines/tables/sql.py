@@ -1,0 +1,62 @@
+"""SQL over the warehouse with DuckDB: every table by its name, read only, nothing else on the disk within reach."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import duckdb
+
+from moderation_pipelines.errors import UserError
+from moderation_pipelines.home import Home
+from moderation_pipelines.tables.schema import EVAL_SET_ITEMS, TABLES
+from moderation_pipelines.tables.warehouse import Warehouse
+
+
+def run_sql(home: Home, query: str) -> tuple[list[str], list[tuple[Any, ...]]]:
+    """(column names, rows) of a query. Raises :class:`UserError` with DuckDB's message when it is wrong."""
+    connection = duckdb.connect(":memory:", config={"threads": 2})
+    try:
+        folder = str(home.warehouse).replace("'", "''")
+        connection.execute(f"SET allowed_directories=['{folder}/']")
+        connection.execute("SET enable_external_access=false")
+        for name, source in _sources(home).items():
+            connection.execute(f'CREATE VIEW "{name}" AS SELECT {source}')  # noqa: S608 - names and paths are ours
+        connection.execute("SET lock_configuration=true")
+        result = connection.execute(query)
+        columns = [d[0] for d in result.description or []]
+        return columns, result.fetchall()
+    except duckdb.Error as error:
+        raise UserError(f"SQL: {str(error).strip()}") from None
+    finally:
+        connection.close()
+
+
+def _sources(home: Home) -> dict[str, str]:
+    """What each view selects, after the word SELECT: the files there are, or no rows of the right columns."""
+    warehouse = Warehouse(home)
+    out = {}
+    for table in TABLES.values():
+        if table.daily:
+            files = [warehouse.file(table, day) for day in warehouse.days(table)]
+        else:
+            files = [f for f in [warehouse.file(table)] if f.is_file()]
+        out[table.name] = f"* FROM {_parquet(files)}" if files else _no_rows(table.schema.names())
+    releases = sorted(home.eval_sets.glob("*/v[0-9]*/items.parquet")) if home.eval_sets.is_dir() else []
+    where = "parse_path(filename)"
+    out["eval_set_items"] = (
+        f"{where}[-3] AS eval_set, {where}[-2] AS version, * EXCLUDE (filename) FROM {_parquet(releases, True)}"
+        if releases
+        else _no_rows(["eval_set", "version", *EVAL_SET_ITEMS.schema.names()])
+    )
+    return out
+
+
+def _parquet(files: list[Path], filename: bool = False) -> str:
+    listed = ", ".join("'" + str(f).replace("'", "''") + "'" for f in files)
+    more = ", filename=true" if filename else ""
+    return f"read_parquet([{listed}], union_by_name=true, hive_partitioning=false{more})"
+
+
+def _no_rows(columns: list[str]) -> str:
+    return ", ".join(f'NULL AS "{c}"' for c in columns) + " WHERE false"
