@@ -36,7 +36,8 @@ out = Console(soft_wrap=True, highlight=False)
 err = Console(stderr=True, soft_wrap=True, highlight=False)
 
 HomeOption = Annotated[
-    Path | None, typer.Option("--home", help="Home folder. Default: MODERATION_HOME, else the repository root.")
+    Path | None,
+    typer.Option("--home", help="Home folder. Default: MODERATION_HOME, else the repository root."),
 ]
 DayOption = Annotated[str | None, typer.Option(metavar="YYYY-MM-DD")]
 
@@ -110,7 +111,7 @@ def run(
     until: DayOption = None,
     date_: Annotated[str | None, typer.Option("--date", metavar="YYYY-MM-DD", help="Only this day.")] = None,
 ) -> None:
-    """Materialise everything for every day that has drops; eval sets, scores, metrics and report for the last of them."""
+    """Materialise every day that has drops; eval sets, scores, metrics and report for the last of them."""
     first, last, only = _day(since, "since"), _day(until, "until"), _day(date_, "date")
     if only and (first or last):
         raise typer.BadParameter("--date stands alone, without --since and --until")
@@ -237,7 +238,9 @@ def drop(
     file: Annotated[Path, typer.Argument(help="The file to deliver.")],
     feed: Annotated[Feed, typer.Option(help="Which feed it belongs to.")],
     home: HomeOption = None,
-    date_: Annotated[str | None, typer.Option("--date", metavar="YYYY-MM-DD", help="Its day. Default: today, UTC.")] = None,
+    date_: Annotated[
+        str | None, typer.Option("--date", metavar="YYYY-MM-DD", help="Its day. Default: today, UTC.")
+    ] = None,
     check_only: Annotated[bool, typer.Option("--check-only", help="Say what would happen, place nothing.")] = False,
 ) -> None:
     """Check a file as ingestion would, print what would be quarantined, and place it in the landing zone."""
@@ -262,7 +265,8 @@ def drop(
         out.print(escape(f"{file.name}:{row['drop_line']}: {row['message']}"))
     if bad.height > shown:
         out.print(f"… and {bad.height - shown:,} more")
-    counts = f"{result.rows:,} rows: {result.accepted:,} good, {result.quarantined:,} to quarantine, {result.duplicates:,} duplicates"
+    counts = f"{result.rows:,} rows: {result.accepted:,} good, {result.quarantined:,} to quarantine"
+    counts += f", {result.duplicates:,} duplicates"
     out.print(escape(f"{file.name}: {counts}"))
     if not check_only:
         final = place_drop(place, file, feed.value, day)
@@ -328,7 +332,18 @@ def sets_list(home: HomeOption = None) -> None:
         for r in releases(place, name):
             m = r.manifest
             warned = ", ".join(m["validation"]["failed_warning"]) or "none"
-            rows.append([name, r.version, m["policy"], f"{m['rows']:,}", f"{m['rows_violating']:,}", (m["created_at"] or "–")[:10], m["content_sha256"][:12], warned])
+            rows.append(
+                [
+                    name,
+                    r.version,
+                    m["policy"],
+                    f"{m['rows']:,}",
+                    f"{m['rows_violating']:,}",
+                    (m["created_at"] or "–")[:10],
+                    m["content_sha256"][:12],
+                    warned,
+                ]
+            )
     if not rows:
         out.print("no release yet; `modpipe run` makes them")
         return
@@ -391,7 +406,7 @@ def ui(
 
 
 def _ui_home(home: Path | None) -> Home:
-    """The home asked for; with none asked for and no policy in the repository's own home, the demo's if there is one."""
+    """The home asked for; with none asked for and no policy in the repository's own home, the demo's if it is there."""
     if home is None and not os.environ.get("MODERATION_HOME"):
         own = find_home()
         demo_home = own.root / "data" / "demo"

@@ -43,7 +43,6 @@ def build_defs(home: Home | None = None, settings: Settings | None = None, **res
     )
 
 
-
 @dg.definitions
 def defs() -> dg.Definitions:
     """What Dagster loads. Evaluated when it is loaded, not when this module is imported."""

@@ -61,7 +61,7 @@ def parse_yaml(text: str, file: str, line_offset: int = 0) -> Located:
         if isinstance(node, yaml.SequenceNode):
             return [build(child, (*path, i), inside) for i, child in enumerate(node.value)]
         try:
-            return constructor.construct_object(node)  # type: ignore[no-untyped-call]
+            return constructor.construct_object(node)
         except (yaml.YAMLError, ValueError):
             line = node.start_mark.line + 1 + line_offset
             problems.append(Problem(file, line, f"value cannot be read as {node.tag.rpartition(':')[2]}; quote it"))
@@ -70,14 +70,14 @@ def parse_yaml(text: str, file: str, line_offset: int = 0) -> Located:
     try:
         for event in yaml.parse(text, Loader=yaml.SafeLoader):
             if isinstance(event, yaml.AliasEvent):
-                line = event.start_mark.line + 1 + line_offset
+                line = (event.start_mark.line if event.start_mark else 0) + 1 + line_offset
                 raise UserError([Problem(file, line, f'alias "*{event.anchor}" is not allowed; write the value out')])
         node = yaml.compose(text, Loader=yaml.SafeLoader)
     except yaml.YAMLError as error:
         mark = getattr(error, "problem_mark", None)
         what = getattr(error, "problem", None) or getattr(error, "reason", None) or "not valid YAML"
-        line = None if mark is None else mark.line + 1 + line_offset
-        raise UserError([Problem(file, line, f"not valid YAML: {what}")]) from None
+        where = None if mark is None else mark.line + 1 + line_offset
+        raise UserError([Problem(file, where, f"not valid YAML: {what}")]) from None
     except RecursionError:
         raise UserError([Problem(file, None, "nested too deeply")]) from None
     if node is not None:

@@ -47,7 +47,8 @@ def _environment() -> jinja2.Environment:
     )
     environment.filters |= {"percent": percent, "decimal": decimal, "count": count, "cell": cell}
     environment.globals["span"] = span
-    environment.globals["style"] = Markup(files("moderation_pipelines").joinpath("templates/style.css").read_text())  # noqa: S704 - our own file
+    style = files("moderation_pipelines").joinpath("templates/style.css").read_text()
+    environment.globals["style"] = Markup(style)  # noqa: S704 - our own file
     return environment
 
 

@@ -18,6 +18,7 @@ from moderation_pipelines.tables.schema import AGREEMENT
 
 SLICES = ("locale", "pool", "guideline")
 UNKNOWN = "unknown"
+MIN_ITEMS_FOR_INTERVAL = 10
 COEFFICIENT_SCHEMA = {
     "slice": pl.String,
     "slice_value": pl.String,
@@ -59,7 +60,8 @@ def agreement(
     ``votes`` has one row per counted vote: item_id, label, rater_id and the ``by`` columns. Items with fewer than two
     votes (in the slice) do not count. Columns: slice, slice_value, coefficient, value, ci_low, ci_high, n_items,
     n_raters, n_votes, note. Undefined values are null and the note says why. A label that is not on the scale is a
-    ValueError. Intervals are 95 % percentile bootstrap by item, seeded.
+    ValueError. Intervals are 95 % percentile bootstrap by
+    item, seeded; below ten items a bootstrap only repeats what it has, so there is none and the note says so.
     """
     stray = votes.filter(~pl.col("label").is_in(list(scale.labels))).select("label").unique().head(5).collect()
     if stray.height:
@@ -124,6 +126,9 @@ def _coefficients(
         if np.isnan(value):
             yield name, None, None, None, _why_undefined(patterns)
             continue
+        if patterns.n_items < MIN_ITEMS_FOR_INTERVAL:
+            yield name, value, None, None, f"no interval: fewer than {MIN_ITEMS_FOR_INTERVAL} items"
+            continue
         interval = percentile_interval(samples[name])
         yield name, value, interval.low, interval.high, _caution(name, value, agreeing, patterns)
 
@@ -166,7 +171,10 @@ def agreement_table(
         table = agreement(mine, Scale.of(policy), SLICES, replicates, policy.id)
         frames.append(
             table.with_columns(
-                policy=pl.lit(policy.id), window_start=pl.lit(start), window_end=pl.lit(end), drop_date=pl.lit(end)
+                policy=pl.lit(policy.id),
+                window_start=pl.lit(start),
+                window_end=pl.lit(end),
+                drop_date=pl.lit(end),
             )
         )
     return AGREEMENT.conform(pl.concat(frames).lazy()).collect() if frames else AGREEMENT.empty()

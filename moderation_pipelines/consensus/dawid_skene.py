@@ -60,7 +60,11 @@ def dawid_skene(
         anchor[fixed, gold[fixed]] = 1.0
         posterior[fixed] = anchor[fixed]
     previous, step, converged = -np.inf, 0, False
-    prior, confusion, likelihood = np.full(n_labels, 1 / n_labels), np.zeros((n_raters, n_labels, n_labels)), -np.inf
+    prior, confusion, likelihood = (
+        np.full(n_labels, 1 / n_labels),
+        np.zeros((n_raters, n_labels, n_labels)),
+        -np.inf,
+    )
     for step in range(1, max_iterations + 1):  # noqa: B007
         prior = (posterior.sum(axis=0) + 1.0) / (n_items + n_labels)
         counts = np.asarray(votes.T @ posterior).reshape(n_raters, n_labels, n_labels).transpose(0, 2, 1)

@@ -39,8 +39,10 @@ def _policy_consensus(votes: pl.DataFrame, policy: Policy, day: date) -> pl.Data
     labels = policy.label_ids
     current = votes.lazy().filter((pl.col("kind") == "vote") & pl.col("is_current"))
     abstentions = current.group_by("item_id").agg(n_abstain=pl.col("is_abstain").sum().cast(pl.Int64))
-    raters = counted.lazy().group_by("item_id").agg(
-        n_raters=(pl.col("rater_id").drop_nulls().n_unique() + pl.col("rater_id").null_count()).cast(pl.Int64)
+    raters = (
+        counted.lazy()
+        .group_by("item_id")
+        .agg(n_raters=(pl.col("rater_id").drop_nulls().n_unique() + pl.col("rater_id").null_count()).cast(pl.Int64))
     )
     authority = authority_labels(votes.lazy()).drop("policy")
     items = (
@@ -91,7 +93,7 @@ def _policy_consensus(votes: pl.DataFrame, policy: Policy, day: date) -> pl.Data
         policy=pl.lit(policy.id),
         label=pl.Series(label_array[chosen].tolist(), dtype=pl.String),
         violating=pl.Series(violating[chosen].tolist(), dtype=pl.Boolean),
-        method=pl.Series(np.where(undecided, None, method.astype(object)).tolist(), dtype=pl.String),
+        method=pl.Series(method.tolist(), dtype=pl.String).replace("none", None),
         probability=_nullable(np.where(known, posterior[row, chosen], np.nan)),
         posterior=_probabilities(posterior, labels, undecided),
         entropy=_nullable(np.where(undecided, np.nan, entropy)),
@@ -116,9 +118,7 @@ def _probabilities(posterior: np.ndarray, labels: tuple[str, ...], undecided: np
     return wide.select(posterior=pl.when(~pl.col("undecided")).then(pl.concat_list(pairs)))["posterior"]
 
 
-def _dawid_skene_posterior(
-    item_ids: pl.Series, counted: pl.DataFrame, policy: Policy, fixed: np.ndarray
-) -> np.ndarray:
+def _dawid_skene_posterior(item_ids: pl.Series, counted: pl.DataFrame, policy: Policy, fixed: np.ndarray) -> np.ndarray:
     """Posterior for every item. The anonymous votes of a pool share one confusion matrix: that pool's."""
     items = pl.DataFrame({"item_id": item_ids}).with_row_index("item")
     labels = pl.DataFrame({"label": policy.label_ids}).with_row_index("code")

@@ -34,7 +34,11 @@ def rater_cards(votes: pl.LazyFrame, policies: Policies, day: date) -> pl.DataFr
     ).lazy()
     compared = (
         compared.join(violating, on=["policy", "label"], how="left")
-        .join(violating.rename({"label": "reference", "flags": "reference_flags"}), on=["policy", "reference"], how="left")
+        .join(
+            violating.rename({"label": "reference", "flags": "reference_flags"}),
+            on=["policy", "reference"],
+            how="left",
+        )
         .collect()
         .lazy()
     )
@@ -62,9 +66,7 @@ def rater_cards(votes: pl.LazyFrame, policies: Policies, day: date) -> pl.DataFr
         .sort("policy", "rater_id")
         .collect()
     )
-    intervals = [
-        wilson_interval(right or 0, n) for right, n in cards.select("n_right", "n_compared").iter_rows()
-    ]
+    intervals = [wilson_interval(right or 0, n) for right, n in cards.select("n_right", "n_compared").iter_rows()]
     return RATERS.conform(
         cards.lazy().with_columns(
             accuracy=pl.when(pl.col("n_compared") > 0).then(pl.col("n_right") / pl.col("n_compared")),

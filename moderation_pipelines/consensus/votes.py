@@ -27,9 +27,7 @@ def window_votes(votes: pl.LazyFrame, policies: Policies) -> pl.LazyFrame:
         votes.join(allowed.lazy(), on=["policy", "label"], how="semi")
         .sort(DELIVERY)
         .unique("vote_id", keep="last", maintain_order=True)
-        .with_columns(
-            judged_at=judged_at(), named=pl.col("rater_id").is_not_null(), takes_last=takes_last(policies)
-        ),
+        .with_columns(judged_at=judged_at(), named=pl.col("rater_id").is_not_null(), takes_last=takes_last(policies)),
         REPEAT_KEY,
         ["judged_at"],
     ).drop("judged_at", "named", "takes_last")

@@ -6,7 +6,13 @@ import dagster as dg
 import polars as pl
 
 from moderation_pipelines.eval_sets.build import build_eval_sets
-from moderation_pipelines.orchestration.assets_common import CODE_VERSION, OWNERS, check_results, check_specs, told_plainly
+from moderation_pipelines.orchestration.assets_common import (
+    CODE_VERSION,
+    OWNERS,
+    check_results,
+    check_specs,
+    told_plainly,
+)
 from moderation_pipelines.orchestration.partitions import Days
 from moderation_pipelines.orchestration.pipeline import Pipeline
 from moderation_pipelines.validation.suites import RELEASE_EXPECTATIONS
@@ -21,7 +27,7 @@ def build(days: Days) -> list[dg.AssetsDefinition]:
         kinds={"polars", "parquet", "greatexpectations"},
         owners=OWNERS,
         code_version=CODE_VERSION,
-        description="Versioned, frozen eval sets: one row is one item with its reference label. Published only if the audit holds.",
+        description="Versioned, frozen eval sets: one row is one item with its label. Published only if the audit holds.",
         ins={n: dg.AssetIn(partition_mapping=days.history) for n in names},
         deps=["policies"],
         check_specs=specs,
@@ -36,7 +42,14 @@ def build(days: Days) -> list[dg.AssetsDefinition]:
         with told_plainly():
             policies = pipeline.policies()
             published = build_eval_sets(
-                pipeline.home, policies, consensus, content, votes, drops, pipeline.settings.eval_share, pipeline.tell
+                pipeline.home,
+                policies,
+                consensus,
+                content,
+                votes,
+                drops,
+                pipeline.settings.eval_share,
+                pipeline.tell,
             )
         yield from check_results("eval_sets", specs, {p.name: p.results for p in published if p.results})
         failed = [p for p in published if p.status == "failed"]
@@ -48,7 +61,9 @@ def build(days: Days) -> list[dg.AssetsDefinition]:
                 if p.candidate_path is not None
             ]
             raise dg.Failure("audit failed, nothing was published for " + "; ".join(lines), allow_retries=False)
-        metadata: dict[str, object] = {p.name: p.status if p.release is None else f"{p.release.version}, {p.status}" for p in published}
+        metadata: dict[str, str] = {
+            p.name: p.status if p.release is None else f"{p.release.version}, {p.status}" for p in published
+        }
         hashes = {f"{p.name} hash": p.release.manifest["content_sha256"][:12] for p in published if p.release}
         pages = {
             f"{p.name} validation page": dg.MetadataValue.path(str(p.release.path / "validation.html"))

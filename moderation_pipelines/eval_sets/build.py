@@ -6,7 +6,13 @@ from collections.abc import Callable
 
 import polars as pl
 
-from moderation_pipelines.eval_sets.release import Candidate, Published, canonical_rows, publish, release_sources
+from moderation_pipelines.eval_sets.release import (
+    Candidate,
+    Published,
+    canonical_rows,
+    publish,
+    release_sources,
+)
 from moderation_pipelines.eval_sets.selection import sampling_frame, selected
 from moderation_pipelines.eval_sets.specs import EvalSetSpec, load_specs
 from moderation_pipelines.home import Home

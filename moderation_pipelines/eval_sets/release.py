@@ -103,7 +103,7 @@ def current_releases(home: Home, policies: Policies) -> list[Release]:
 
 
 def find_release(home: Home, name: str, version: str) -> Release:
-    """A release by set name and version (``v0002``, ``v2`` or ``2``). Raises :class:`UserError` naming what is there."""
+    """A release by set and version (``v0002``, ``v2`` or ``2``). Raises :class:`UserError` naming what is there."""
     there = releases(home, name)
     if not there:
         raise UserError(f'eval set "{name}" has no release{did_you_mean(name, eval_set_names(home))}')
@@ -117,9 +117,7 @@ def find_release(home: Home, name: str, version: str) -> Release:
 
 def canonical_rows(items: pl.DataFrame) -> pl.DataFrame:
     """Release rows as they are hashed and written: sorted by item, probabilities rounded to six digits."""
-    struct = pl.struct(
-        pl.element().struct.field("label"), pl.element().struct.field("probability").round(_DIGITS)
-    )
+    struct = pl.struct(pl.element().struct.field("label"), pl.element().struct.field("probability").round(_DIGITS))
     return items.sort("item_id").with_columns(
         pl.col("posterior").list.eval(struct), pl.col("probability").round(_DIGITS)
     )
@@ -159,13 +157,17 @@ class Candidate:
         )
 
 
-def release_sources(items: pl.DataFrame, policy: str, content: pl.LazyFrame, votes: pl.LazyFrame, drops: pl.LazyFrame) -> list[dict[str, Any]]:
+def release_sources(
+    items: pl.DataFrame, policy: str, content: pl.LazyFrame, votes: pl.LazyFrame, drops: pl.LazyFrame
+) -> list[dict[str, Any]]:
     """Drop files that fed the rows: feed, drop_date, drop_file, sha256; sorted."""
     ids = items.lazy().select("item_id")
     place = ["feed", "drop_date", "drop_file"]
     fed = pl.concat(
         [
-            content.join(ids, on="item_id", how="semi").select(feed=pl.lit("content"), drop_date="drop_date", drop_file="drop_file"),
+            content.join(ids, on="item_id", how="semi").select(
+                feed=pl.lit("content"), drop_date="drop_date", drop_file="drop_file"
+            ),
             votes.filter(pl.col("policy") == policy)
             .join(ids, on="item_id", how="semi")
             .select(feed=pl.lit("labels"), drop_date="drop_date", drop_file="drop_file"),
@@ -231,7 +233,11 @@ def publish(home: Home, candidate: Candidate, audit: Audit, page: Page) -> Publi
 
 
 def release_manifest(
-    candidate: Candidate, version: str, parent: Release | None, results: Sequence[dict[str, Any]], items_file: Path
+    candidate: Candidate,
+    version: str,
+    parent: Release | None,
+    results: Sequence[dict[str, Any]],
+    items_file: Path,
 ) -> dict[str, Any]:
     """The manifest: everything that made the release."""
     items, spec, policy = candidate.items, candidate.spec, candidate.policy
@@ -295,7 +301,7 @@ Decided by: {methods}.
 
 ## How the items were drawn
 
-From the eval side only, by seeded hash (seed {m["seed"]}) within strata of {", ".join(m["spec"]["stratify_by"]) or "none"}.
+From the eval side only, by seeded hash (seed {m["seed"]}), stratified by {", ".join(m["spec"]["stratify_by"]) or "none"}.
 Every row has its `inclusion_probability` and `weight`: an estimate for the frame needs the weights.
 
 | stratum | in the frame | drawn |

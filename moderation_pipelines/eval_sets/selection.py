@@ -24,7 +24,7 @@ def latest_content(content: pl.LazyFrame) -> pl.LazyFrame:
 
 def labelled_items(consensus: pl.LazyFrame, content: pl.LazyFrame, policy: Policy, side: str) -> pl.LazyFrame:
     """Items of one side that have a label for the policy: consensus and content columns, one row per item."""
-    mine = consensus.filter((pl.col("policy") == policy.id))
+    mine = consensus.filter(pl.col("policy") == policy.id)
     labels = latest_consensus(mine).filter(pl.col("label").is_in(policy.label_ids)).drop("drop_date")
     items = latest_content(content).filter(pl.col("side") == side)
     return labels.join(

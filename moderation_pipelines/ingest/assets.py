@@ -16,18 +16,25 @@ ALL_READ = "every_file_could_be_read"
 
 def build(days: Days) -> list[dg.AssetsDefinition]:
     tables: list[Table] = [DROPS, QUARANTINE, CONTENT, VOTES]
-    past = {CONTENT.name: [dg.AssetDep(CONTENT.name, partition_mapping=days.before)], VOTES.name: ["policies"]}
+    past = {
+        CONTENT.name: [dg.AssetDep(CONTENT.name, partition_mapping=days.before)],
+        VOTES.name: ["policies"],
+    }
 
     @dg.multi_asset(
         name="ingest",
         specs=[table_spec(t, "ingest", deps=past.get(t.name, [])) for t in tables],
         partitions_def=days.daily,
         check_specs=[
-            dg.AssetCheckSpec(ACCOUNTING, asset=DROPS.name, description="accepted + quarantined + duplicates = delivered."),
+            dg.AssetCheckSpec(
+                ACCOUNTING, asset=DROPS.name, description="accepted + quarantined + duplicates = delivered."
+            ),
             dg.AssetCheckSpec(ALL_READ, asset=DROPS.name, description="No file was rejected as a whole."),
         ],
     )
-    def ingest(context: dg.AssetExecutionContext, pipeline: dg.ResourceParam[Pipeline]) -> Iterator[dg.MaterializeResult]:
+    def ingest(
+        context: dg.AssetExecutionContext, pipeline: dg.ResourceParam[Pipeline]
+    ) -> Iterator[dg.MaterializeResult]:
         day, warehouse = day_of(context.partition_key), pipeline.warehouse
         with told_plainly():
             done = ingest_day(

@@ -202,7 +202,7 @@ def settle_day(files: Sequence[FileResult], feed: Feed, policies: Policies) -> l
     for i, result in enumerate(staged):
         mine = prints.filter(pl.col("file") == i)
         conflicts = mine["conflict"].arg_true().to_list()
-        result.duplicates = mine.height - mine["keep"].sum() - len(conflicts)
+        result.duplicates = mine.filter(~pl.col("keep")).height - len(conflicts)
         if conflicts:
             _quarantine_conflicts(result, conflicts)
         out.append(mine.select("keep", *(["is_current"] if feed == "labels" else [])))
@@ -307,9 +307,7 @@ def ingest_day(
     with tempfile.TemporaryDirectory(prefix=".staging-", dir=warehouse.home.warehouse) as folder:
         staging = Path(folder)
         files = [stage_file(drop, staging, policies, settings, progress) for drop in drops]
-        verdicts = {
-            feed: settle_day([f for f in files if f.feed == feed], feed, policies) for feed in FEEDS
-        }
+        verdicts = {feed: settle_day([f for f in files if f.feed == feed], feed, policies) for feed in FEEDS}
         with (
             atomic_path(warehouse.file(CONTENT, day)) as content_path,
             atomic_path(warehouse.file(VOTES, day)) as votes_path,
@@ -361,7 +359,12 @@ def _publish_content(
         )
         marked = (
             frame.drop("duplicate_of")
-            .join(firsts.rename({"item_id": "duplicate_of"}), on="text_sha256", how="left", maintain_order="left")
+            .join(
+                firsts.rename({"item_id": "duplicate_of"}),
+                on="text_sha256",
+                how="left",
+                maintain_order="left",
+            )
             .with_columns(duplicate_of=pl.when(pl.col("duplicate_of") != pl.col("item_id")).then("duplicate_of"))
         )
         content.append(marked.select(CONTENT.schema.names()))

@@ -66,7 +66,7 @@ def split_name(name: str) -> tuple[str, str]:
         if stem.endswith(ending):
             return ending, packed
     raise DropRejected(
-        f'file name ends in none of {", ".join(FORMATS)} (each also with .gz or .zst); rename it to what it holds'
+        f"file name ends in none of {', '.join(FORMATS)} (each also with .gz or .zst); rename it to what it holds"
     )
 
 
@@ -122,7 +122,7 @@ def _unpacked(path: Path, packed: str) -> io.BufferedReader:
         return io.BufferedReader(cast(io.RawIOBase, gzip.open(path, "rb")), 1 << 18)
     if packed == ".zst":
         return io.BufferedReader(_ArrowRaw(pa.CompressedInputStream(pa.OSFile(str(path)), "zstd")), 1 << 18)
-    return path.open("rb", buffering=1 << 18)
+    return cast(io.BufferedReader, path.open("rb", buffering=1 << 18))
 
 
 class _ArrowRaw(io.RawIOBase):
@@ -167,7 +167,10 @@ def _jsonl_rows(stream: IO[bytes], batch_rows: int) -> Iterator[list[RawRow]]:
             continue
         row = RawRow(number, {}, stripped)
         if cut:
-            row.rule, row.message = "overlong_line", f"line is over {LINE_LIMIT:,} bytes; one item or vote per line"
+            row.rule, row.message = (
+                "overlong_line",
+                f"line is over {LINE_LIMIT:,} bytes; one item or vote per line",
+            )
         elif b"\x00" in stripped:
             row.rule, row.message = "nul_byte", "line holds a NUL byte; remove it"
         else:
@@ -180,7 +183,7 @@ def _jsonl_rows(stream: IO[bytes], batch_rows: int) -> Iterator[list[RawRow]]:
                     row.fields = value
                 else:
                     row.rule = "broken_json"
-                    row.message = f"line is a JSON {_json_kind(value)}, not an object; write {{\"item_id\": …}}"
+                    row.message = f'line is a JSON {_json_kind(value)}, not an object; write {{"item_id": …}}'
         batch.append(row)
         if len(batch) >= batch_rows:
             yield batch
@@ -199,7 +202,14 @@ def _json_trouble(line: bytes, error: orjson.JSONDecodeError) -> tuple[str, str]
 
 
 def _json_kind(value: object) -> str:
-    kinds = {list: "array", str: "string", int: "number", float: "number", bool: "true or false", type(None): "null"}
+    kinds = {
+        list: "array",
+        str: "string",
+        int: "number",
+        float: "number",
+        bool: "true or false",
+        type(None): "null",
+    }
     return kinds.get(type(value), "value")
 
 
@@ -288,7 +298,10 @@ def _parquet_batches(source: Any, required: Sequence[str], batch_rows: int) -> I
                 row = RawRow(number, {n: c for n, c in zip(names, cells, strict=True) if c is not None})
                 bad = next((n for n, c in row.fields.items() if isinstance(c, _Unreadable)), None)
                 if bad is not None:
-                    row.rule, row.message = "invalid_utf8", f'column "{bad}" cannot be read as its type; write it again'
+                    row.rule, row.message = (
+                        "invalid_utf8",
+                        f'column "{bad}" cannot be read as its type; write it again',
+                    )
                     row.fields = {n: c for n, c in row.fields.items() if not isinstance(c, _Unreadable)}
                 elif any(isinstance(c, str) and "\x00" in c for c in cells):
                     row.rule, row.message = "nul_byte", "row holds a NUL byte; remove it"

@@ -17,16 +17,22 @@ from moderation_pipelines.errors import did_you_mean, nearest
 from moderation_pipelines.ingest.landing import Feed
 from moderation_pipelines.ingest.readers import RawRow
 from moderation_pipelines.policies.policy import Policies
-from moderation_pipelines.tables.schema import CONTENT, QUARANTINE, UTC as UTC_TIME, VOTES
+from moderation_pipelines.tables.schema import CONTENT, QUARANTINE, VOTES
+from moderation_pipelines.tables.schema import UTC as UTC_TIME
 
 ID_LIMIT = 256
 TEXT_LIMIT = 1_000_000
 SHOWN_VALUE = 40
 KINDS = ("vote", "gold", "adjudication", "audit")
-REQUIRED: dict[Feed, tuple[str, ...]] = {"content": ("item_id", "text"), "labels": ("item_id", "policy", "label")}
+REQUIRED: dict[Feed, tuple[str, ...]] = {
+    "content": ("item_id", "text"),
+    "labels": ("item_id", "policy", "label"),
+}
 HOLDS_TEXT = frozenset({"text", "context", "rationale"})
 
-_LOCALE = re.compile(r"[A-Za-z]{2,3}(-[A-Za-z]{3})?(-[A-Za-z]{4})?(-([A-Za-z]{2}|\d{3}))?(-([A-Za-z0-9]{5,8}|\d\w{3}))*")
+_LOCALE = re.compile(
+    r"[A-Za-z]{2,3}(-[A-Za-z]{3})?(-[A-Za-z]{4})?(-([A-Za-z]{2}|\d{3}))?(-([A-Za-z0-9]{5,8}|\d\w{3}))*"
+)
 _CONTROL = re.compile(r"[\x00-\x1f\x7f\u2028\u2029]")
 
 
@@ -61,7 +67,8 @@ def _kind_of(value: object) -> str:
         return "true or false"
     if isinstance(value, int | float):
         return "a number"
-    return {str: "text", list: "a list", dict: "an object"}.get(type(value), type(value).__name__)
+    known: dict[type, str] = {str: "text", list: "a list", dict: "an object"}
+    return known.get(type(value), type(value).__name__)
 
 
 def _text(value: Any) -> str | None:
@@ -362,7 +369,9 @@ def finished_content(good: pl.DataFrame, day: date, file: str) -> pl.DataFrame:
 def finished_votes(good: pl.DataFrame, day: date, file: str, policies: Policies) -> pl.DataFrame:
     """Good vote rows with derived ids, kind and abstention filled in; ``is_current`` comes with the whole day."""
     abstain = pl.DataFrame(
-        [(p.id, a) for p in policies for a in p.abstain], schema={"policy": pl.String, "label": pl.String}, orient="row"
+        [(p.id, a) for p in policies for a in p.abstain],
+        schema={"policy": pl.String, "label": pl.String},
+        orient="row",
     ).with_columns(is_abstain=pl.lit(True))
     frame = (
         good.lazy()

@@ -7,7 +7,13 @@ import polars as pl
 
 from moderation_pipelines.eval_sets.release import current_releases
 from moderation_pipelines.metrics.tables import metrics_table
-from moderation_pipelines.orchestration.assets_common import check_results, check_specs, frame_metadata, table_asset, told_plainly
+from moderation_pipelines.orchestration.assets_common import (
+    check_results,
+    check_specs,
+    frame_metadata,
+    table_asset,
+    told_plainly,
+)
 from moderation_pipelines.orchestration.partitions import Days
 from moderation_pipelines.orchestration.pipeline import Pipeline, day_of
 from moderation_pipelines.tables.schema import METRICS
@@ -18,9 +24,7 @@ from moderation_pipelines.validation.suites import audit_metrics, write_audit
 def build(days: Days) -> list[dg.AssetsDefinition]:
     specs = check_specs("metrics", metrics_expectations())
 
-    @dg.asset(
-        **table_asset(METRICS, "metrics"), partitions_def=days.daily, deps=["eval_sets"], check_specs=specs
-    )
+    @dg.asset(**table_asset(METRICS, "metrics"), partitions_def=days.daily, deps=["eval_sets"], check_specs=specs)
     def metrics(
         context: dg.AssetExecutionContext, scores: pl.LazyFrame, pipeline: dg.ResourceParam[Pipeline]
     ) -> Iterator[dg.AssetCheckResult | dg.MaterializeResult]:
@@ -33,7 +37,9 @@ def build(days: Days) -> list[dg.AssetsDefinition]:
         overall = frame.filter(pl.col("slice") == "all", pl.col("metric") == "f1", pl.col("value").is_not_null())
         shown = {
             f"F1 {s}, {j}": f"{v:.3f} ({low:.3f} to {high:.3f}), n {n:,}"
-            for s, j, v, low, high, n in overall.select("eval_set", "judge_id", "value", "ci_low", "ci_high", "n").iter_rows()
+            for s, j, v, low, high, n in overall.select(
+                "eval_set", "judge_id", "value", "ci_low", "ci_high", "n"
+            ).iter_rows()
             if low is not None
         }
         if not frame.height:

@@ -54,9 +54,7 @@ def label_metrics(sums: dict[str, FloatArray]) -> dict[str, FloatArray]:
     }
 
 
-def auroc_and_average_precision(
-    weights: FloatArray, truth: FloatArray, p: FloatArray
-) -> tuple[FloatArray, FloatArray]:
+def auroc_and_average_precision(weights: FloatArray, truth: FloatArray, p: FloatArray) -> tuple[FloatArray, FloatArray]:
     """Area under the ROC curve (ties count half) and average precision (ties are one threshold).
 
     AUROC: 0.5 is chance, 1 perfect; the chance that a violating item gets a higher probability than another

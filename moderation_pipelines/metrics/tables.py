@@ -88,9 +88,7 @@ class Scored:
             yield counts * self.weight
 
 
-def metrics_table(
-    scores: pl.DataFrame, releases: Sequence[Release], day: date, replicates: int = 1000
-) -> pl.DataFrame:
+def metrics_table(scores: pl.DataFrame, releases: Sequence[Release], day: date, replicates: int = 1000) -> pl.DataFrame:
     """The ``metrics`` rows of ``day``: every judge x release x slice in ``scores``, sorted.
 
     Values are weighted to the sampling frame. Rates have Wilson intervals: on n when all weights are equal, else on
@@ -170,7 +168,17 @@ def slice_metrics(scored: Scored, replicates: int, seed: int) -> list[dict[str, 
         for metric, value in p_points.items():
             interval = percentile_interval(p_draws[metric]) if not np.isnan(value) else Interval(None, None)
             missing = int((~has_p).sum())
-            row = _row(metric, value, interval, "bootstrap", len(sure.truth), int(sure.truth.sum()), missing, None, None)
+            row = _row(
+                metric,
+                value,
+                interval,
+                "bootstrap",
+                len(sure.truth),
+                int(sure.truth.sum()),
+                missing,
+                None,
+                None,
+            )
             out.append(row)
     return out
 
@@ -213,7 +221,9 @@ def _why_undefined(metric: str, n: int) -> str:
         "auroc": "only one class is there",
         "average_precision": "no violating item is there",
     }
-    return "undefined: " + ("no item has a verdict" if n == 0 and metric not in reasons else reasons.get(metric, "no data"))
+    return "undefined: " + (
+        "no item has a verdict" if n == 0 and metric not in reasons else reasons.get(metric, "no data")
+    )
 
 
 def _denominator(metric: str, judged: Scored) -> np.ndarray:

@@ -93,7 +93,10 @@ def check_results(
         mine = {subject: r for subject, results in audited.items() for r in results if r["id"] == spec.name}
         broken = {subject: r for subject, r in mine.items() if not r["passed"]}
         critical = any(r["severity"] == "critical" for r in mine.values())
-        metadata: dict[str, Any] = {"subjects": len(mine), "rows looked at": sum(r["n"] for r in mine.values())}
+        metadata: dict[str, Any] = {
+            "subjects": len(mine),
+            "rows looked at": sum(r["n"] for r in mine.values()),
+        }
         if broken:
             metadata["broken on"] = ", ".join(broken)
             metadata["rows broken"] = sum(r["n_unexpected"] or 0 for r in broken.values())

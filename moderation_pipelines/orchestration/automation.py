@@ -6,7 +6,6 @@ from typing import Any
 
 import dagster as dg
 
-
 from moderation_pipelines.errors import UserError
 from moderation_pipelines.home import Settings
 from moderation_pipelines.ingest.landing import day_fingerprint, landing_days
@@ -104,7 +103,9 @@ def _outcomes(instance: dg.DagsterInstance, seen: SeenState) -> dict[str, RunSta
 
 def _mended_since(instance: dg.DagsterInstance, day: str, moment: object) -> bool:
     filters = dg.RunsFilter(
-        tags={PARTITION_TAG: day}, statuses=[dg.DagsterRunStatus.SUCCESS], created_after=moment  # type: ignore[arg-type]
+        tags={PARTITION_TAG: day},
+        statuses=[dg.DagsterRunStatus.SUCCESS],
+        created_after=moment,  # type: ignore[arg-type]
     )
     names: Sequence[str] = [r.dagster_run.job_name for r in instance.get_run_records(filters, limit=20)]
     return any(name in (PROCESS_DAY, DAILY_METRICS) for name in names)

@@ -1,4 +1,4 @@
-"""Tables in and out of assets. An asset's output replaces its table (of the day); an input is a lazy frame of its days."""
+"""Tables in and out of assets: an output replaces its table (of the day), an input is a lazy frame of its days."""
 
 from datetime import date
 from typing import Any

@@ -72,7 +72,9 @@ def instance_of(home: Home) -> Iterator[dg.DagsterInstance]:
             os.environ["DAGSTER_HOME"] = before
 
 
-def days_to_run(home: Home, settings: Settings, since: date | None, until: date | None, only: date | None) -> list[date]:
+def days_to_run(
+    home: Home, settings: Settings, since: date | None, until: date | None, only: date | None
+) -> list[date]:
     """Days that have drops, within the bounds. Raises :class:`UserError` when there is nothing to do."""
     there = landing_days(home)
     if only is not None:
@@ -83,14 +85,16 @@ def days_to_run(home: Home, settings: Settings, since: date | None, until: date 
         chosen = [d for d in there if (since is None or d >= since) and (until is None or d <= until)]
         if not chosen:
             if there:
-                raise UserError(f"no drops between {since or 'the first day'} and {until or 'the last'}; {_known(list(there))}")
+                raise UserError(
+                    f"no drops between {since or 'the first day'} and {until or 'the last'}; {_known(list(there))}"
+                )
             raise UserError(f"no drops under {home.drops}; place one with `modpipe drop`, or try `modpipe demo`")
     today = datetime.now(UTC).date()
     outside = [str(d) for d in chosen if not settings.start_date <= d <= today]
     if outside:
         raise UserError(
-            f"{', '.join(outside)}: outside the days the pipeline knows ({settings.start_date} to {today}); move the folder, "
-            "or set MODERATION_START_DATE"
+            f"{', '.join(outside)}: outside the days the pipeline knows ({settings.start_date} to {today}); "
+            "move the folder, or set MODERATION_START_DATE"
         )
     return chosen
 
@@ -177,7 +181,12 @@ def _failures(result: Any, day: date) -> list[Failed]:
             where = check.metadata.get("broken on")
             detail = f" on {where.value}" if where is not None else ""
             found.append(
-                Failed(day, check.asset_key.to_user_string(), f"check {check.check_name} does not hold{detail}", result.run_id)
+                Failed(
+                    day,
+                    check.asset_key.to_user_string(),
+                    f"check {check.check_name} does not hold{detail}",
+                    result.run_id,
+                )
             )
     return found
 

@@ -25,7 +25,9 @@ def all_prompts(home: Home, policies: Policies) -> list[Prompt]:
     return prompts
 
 
-def changed_since_published(home: Home, policies: Policies, prompts: list[Prompt], published: pl.LazyFrame) -> list[Problem]:
+def changed_since_published(
+    home: Home, policies: Policies, prompts: list[Prompt], published: pl.LazyFrame
+) -> list[Problem]:
     """Published vN prompts that read differently now than when they were published."""
     known = dict(published.select("prompt_id", "prompt_sha256").collect().iter_rows())
     problems = []

@@ -92,7 +92,10 @@ class Prompt:
 
     def messages(self, text: str, context: str | None) -> list[dict[str, str]]:
         """The chat messages for one item: the constant part first, the fenced item last."""
-        return [{"role": "system", "content": self.system}, {"role": "user", "content": fenced_item(text, context)}]
+        return [
+            {"role": "system", "content": self.system},
+            {"role": "user", "content": fenced_item(text, context)},
+        ]
 
 
 def fenced_item(text: str, context: str | None) -> str:

@@ -14,9 +14,19 @@ def build(days: Days) -> list[dg.AssetsDefinition]:
         kinds={"html", "markdown", "excel"},
         owners=OWNERS,
         code_version=CODE_VERSION,
-        description="The daily report: one HTML page that opens offline, the same in Markdown (shown here), and a workbook.",
+        description="The daily report: an HTML page that opens offline, the same in Markdown (shown here), a workbook.",
         partitions_def=days.daily,
-        deps=["drops", "quarantine", "consensus", "agreement", "raters", "eval_sets", "scores", "metrics", "validations"],
+        deps=[
+            "drops",
+            "quarantine",
+            "consensus",
+            "agreement",
+            "raters",
+            "eval_sets",
+            "scores",
+            "metrics",
+            "validations",
+        ],
     )
     def report(context: dg.AssetExecutionContext, pipeline: dg.ResourceParam[Pipeline]) -> dg.MaterializeResult:
         day = day_of(context.partition_key)

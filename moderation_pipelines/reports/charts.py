@@ -86,7 +86,9 @@ def stacked_bars(days: Sequence[tuple[str, int, int]], title: str) -> Markup:
             )
         if len(days) <= 8 or i % 3 == 0:
             middle = x + wide / 2
-            parts.append(f'<text class="quiet" x="{middle:.1f}" y="{base + 18}" text-anchor="middle">{escape(day)}</text>')
+            parts.append(
+                f'<text class="quiet" x="{middle:.1f}" y="{base + 18}" text-anchor="middle">{escape(day)}</text>'
+            )
     parts.append("</svg>")
     return Markup("".join(str(p) for p in parts))  # noqa: S704 - every text above is escaped
 

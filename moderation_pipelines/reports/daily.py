@@ -41,7 +41,13 @@ def write_report(home: Home, policies: Policies, day: date, settings: Settings, 
     data = report_data(home, policies, day, settings, notes)
     values = page_values(data)
     folder = home.reports / str(day)
-    report = Report(data, folder / "report.html", folder / "report.md", folder / "report.xlsx", render("report.md", values))
+    report = Report(
+        data,
+        folder / "report.html",
+        folder / "report.md",
+        folder / "report.xlsx",
+        render("report.md", values),
+    )
     write_text(report.html, render("report.html", values))
     write_text(report.markdown, report.markdown_text)
     write_workbook(data, report.workbook)
@@ -78,7 +84,7 @@ def _policy_agreement(data: ReportData, policy: str, title: str) -> Row:
             r["n_items"],
         )
         for r in rows[:SHOWN_SLICES]
-        if r["krippendorff_alpha"]["value"] is not None
+        if r["krippendorff_alpha"]["ci_low"] is not None
     ]
     return {"policy": policy, "title": title, "rows": rows, "chart": range_chart(shown, f"Alpha, {title}")}
 
@@ -107,7 +113,9 @@ def _judge_charts(metrics: Sequence[Row]) -> list[Row]:
 
 def _confusions(data: ReportData) -> list[Row]:
     out = []
-    for (judge, eval_set, policy), part in data.confusion.group_by(["judge_id", "eval_set", "policy"], maintain_order=True):
+    for (judge, eval_set, policy), part in data.confusion.group_by(
+        ["judge_id", "eval_set", "policy"], maintain_order=True
+    ):
         counts = {(a, b): n for a, b, n in part.select("reference", "label", "n").iter_rows()}
         title = f"{eval_set}, {judge}"
         chart = confusion_chart(data.policies[str(policy)].label_ids, counts, title)

@@ -13,12 +13,33 @@ from moderation_pipelines.eval_sets.release import Release, current_release, rel
 from moderation_pipelines.eval_sets.specs import load_specs
 from moderation_pipelines.home import Home, Settings
 from moderation_pipelines.policies.policy import Policies
-from moderation_pipelines.tables.schema import AGREEMENT, CONSENSUS, CONTENT, DROPS, METRICS, QUARANTINE, RATERS, SCORES, VOTES
+from moderation_pipelines.tables.schema import (
+    AGREEMENT,
+    CONSENSUS,
+    CONTENT,
+    DROPS,
+    METRICS,
+    QUARANTINE,
+    RATERS,
+    SCORES,
+    VOTES,
+)
 from moderation_pipelines.tables.warehouse import Warehouse
 
 Row = dict[str, Any]
 READ_NEXT = 15
-SHOWN_METRICS = ("precision", "recall", "f1", "fpr", "accuracy", "cohen_kappa", "auroc", "average_precision", "brier", "ece")
+SHOWN_METRICS = (
+    "precision",
+    "recall",
+    "f1",
+    "fpr",
+    "accuracy",
+    "cohen_kappa",
+    "auroc",
+    "average_precision",
+    "brier",
+    "ece",
+)
 
 
 @dataclass
@@ -157,7 +178,9 @@ def _release_row(home: Home, release: Release) -> Row:
         "rows": m["rows"],
         "rows_violating": m["rows_violating"],
         "created_at": m["created_at"],
-        "change": "first release" if parent is None else f"since {parent.version}: {release_diff(parent, release).summary()}",
+        "change": "first release"
+        if parent is None
+        else f"since {parent.version}: {release_diff(parent, release).summary()}",
         "warnings": m["validation"]["failed_warning"],
         "expectations": m["validation"]["expectations"],
         "content_sha256": m["content_sha256"],
@@ -178,12 +201,18 @@ def _missing(scores: pl.DataFrame) -> list[Row]:
 def _confusion(scores: pl.DataFrame, current: Sequence[Release]) -> pl.DataFrame:
     """Verdicts by judge, eval set, reference label and judge's label (items, unweighted)."""
     frames = [
-        scores.filter(pl.col("eval_set") == r.name, pl.col("version") == r.version, pl.col("outcome") == "verdict").join(
-            r.items().select("item_id", reference="label"), on="item_id"
-        )
+        scores.filter(
+            pl.col("eval_set") == r.name, pl.col("version") == r.version, pl.col("outcome") == "verdict"
+        ).join(r.items().select("item_id", reference="label"), on="item_id")
         for r in current
     ]
-    schema = {"judge_id": pl.String, "eval_set": pl.String, "policy": pl.String, "reference": pl.String, "label": pl.String}
+    schema = {
+        "judge_id": pl.String,
+        "eval_set": pl.String,
+        "policy": pl.String,
+        "reference": pl.String,
+        "label": pl.String,
+    }
     if not frames:
         return pl.DataFrame(schema={**schema, "n": pl.UInt32})
     return pl.concat(frames).group_by(list(schema)).agg(n=pl.len()).sort(list(schema))
@@ -197,7 +226,9 @@ def _read_next(scores: pl.DataFrame, current: Sequence[Release]) -> list[Row]:
     """
     frames = []
     for r in current:
-        items = r.items().select("item_id", "locale", reference="label", truth="violating", sure="probability", by="method")
+        items = r.items().select(
+            "item_id", "locale", reference="label", truth="violating", sure="probability", by="method"
+        )
         frames.append(
             scores.filter(pl.col("eval_set") == r.name, pl.col("version") == r.version, pl.col("outcome") == "verdict")
             .join(items, on="item_id")
@@ -206,7 +237,19 @@ def _read_next(scores: pl.DataFrame, current: Sequence[Release]) -> list[Row]:
     if not frames:
         return []
     wrong = pl.when("truth").then(1 - pl.col("p_violating")).otherwise(pl.col("p_violating")).fill_null(0.5)
-    columns = ["item_id", "eval_set", "judge_id", "kind", "reference", "by", "sure", "label", "p_violating", "locale", "worth"]
+    columns = [
+        "item_id",
+        "eval_set",
+        "judge_id",
+        "kind",
+        "reference",
+        "by",
+        "sure",
+        "label",
+        "p_violating",
+        "locale",
+        "worth",
+    ]
     return (
         pl.concat(frames)
         .with_columns(
@@ -234,7 +277,9 @@ def what_to_do(data: ReportData) -> list[str]:
         )
     for row in data.missing:
         if row["outcome"] in ("api_error", "timeout"):
-            todo.append(f"Run again: {row['n']:,} calls of {row['judge_id']} on {row['eval_set']} ended as {row['outcome']}.")
+            todo.append(
+                f"Run again: {row['n']:,} calls of {row['judge_id']} on {row['eval_set']} ended as {row['outcome']}."
+            )
     for policy in data.policies:
         minimum = policy.kpis.get("min_alpha")
         alpha = _alpha(data.agreement, policy.id)
@@ -255,9 +300,13 @@ def what_to_do(data: ReportData) -> list[str]:
         todo.append(f"{data.waiting_votes:,} votes wait for their content: check that the content feed is complete.")
     for release in data.releases:
         if release["warnings"]:
-            todo.append(f"Release {release['name']} {release['version']} has warnings: {', '.join(release['warnings'])}.")
+            todo.append(
+                f"Release {release['name']} {release['version']} has warnings: {', '.join(release['warnings'])}."
+            )
     for name in data.without_release:
-        todo.append(f"Eval set {name} has no release yet: it needs labelled items on the eval side that passed its audit.")
+        todo.append(
+            f"Eval set {name} has no release yet: it needs labelled items on the eval side that passed its audit."
+        )
     todo += data.notes
     return todo or ["Nothing stands out. Read the items below, they teach most."]
 
@@ -275,7 +324,9 @@ def agreement_rows(data: ReportData, policy: str) -> list[Row]:
     mine = data.agreement.filter(pl.col("policy") == policy)
     out: dict[tuple[str, str | None], Row] = {}
     for r in mine.filter(pl.col("coefficient").is_in(["percent_agreement", "krippendorff_alpha"])).to_dicts():
-        row = out.setdefault((r["slice"], r["slice_value"]), {k: r[k] for k in (*keys, "n_items", "n_raters", "n_votes")})
+        row = out.setdefault(
+            (r["slice"], r["slice_value"]), {k: r[k] for k in (*keys, "n_items", "n_raters", "n_votes")}
+        )
         row[r["coefficient"]] = r
     rows = list(out.values())
     lone = {s for s in ("locale", "pool", "guideline") if sum(r["slice"] == s for r in rows) == 1}

@@ -42,7 +42,9 @@ def write_workbook(data: ReportData, path: Path) -> None:
     with atomic_path(path) as temporary:
         options = {"strings_to_formulas": False, "strings_to_urls": False, "nan_inf_to_errors": True}
         book = xlsxwriter.Workbook(str(temporary), options)
-        book.set_properties({"title": f"Moderation report {data.day}", "created": datetime.combine(data.day, time(), UTC)})
+        book.set_properties(
+            {"title": f"Moderation report {data.day}", "created": datetime.combine(data.day, time(), UTC)}
+        )
         head = book.add_format({"bold": True, "bottom": 1})
         decimals = book.add_format({"num_format": "0.0000"})
         for name, frame in sheets.items():

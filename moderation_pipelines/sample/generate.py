@@ -95,7 +95,7 @@ def _filled(template: str, locale: str, rng: random.Random) -> str:
     values = {name: rng.choice(words) for name, words in FILLERS[locale].items()}
     for name in ("insult", "banned"):
         word = values[name]
-        swapped = word.translate(str.maketrans({"o": "0", "i": "1", "e": "3", "a": "@"}))
+        swapped = word.translate(str.maketrans("oiea", "013@"))
         values[f"{name}_o"] = swapped if swapped != word else "·".join(word)
     return template.format(**values)
 
@@ -170,7 +170,12 @@ def _votes(items: list[Row], rng: random.Random) -> list[Row]:
                 votes.append(_vote(rater, item, day, guideline, rng))
         if rng.random() < 0.25:
             truth = item["_task"].truth[item["_kind"]]
-            gold = {"item_id": item["item_id"], "policy": item["_task"].policy, "label": truth, "kind": "gold"}
+            gold = {
+                "item_id": item["item_id"],
+                "policy": item["_task"].policy,
+                "label": truth,
+                "kind": "gold",
+            }
             votes.append({**gold, "rater_id": "policy-desk", "pool": "policy", "guideline": guideline, "_day": day})
     for number, vote in enumerate(votes, start=1):
         vote["vote_id"] = f"v{number:06d}"
@@ -229,7 +234,13 @@ def _zst(data: bytes) -> bytes:
 
 def bad_labels(day: date) -> bytes:
     """One labels file with a good row and one of every kind of bad row."""
-    good = {"item_id": "comment-00001", "policy": "harassment", "label": "none", "rater_id": "r-north-01", "pool": "north"}
+    good = {
+        "item_id": "comment-00001",
+        "policy": "harassment",
+        "label": "none",
+        "rater_id": "r-north-01",
+        "pool": "north",
+    }
 
     def row(**changed: Any) -> bytes:
         value = {k: v for k, v in {**good, **changed}.items() if v is not None}
@@ -261,18 +272,18 @@ def bad_labels(day: date) -> bytes:
 def bad_content() -> bytes:
     """One content CSV with ragged rows, repeated items and broken quoting beside good rows."""
     return (
-        "item_id,text,locale,surface,views\n"
-        'comment-90001,"A tidy row, with a comma.",en,comment,12\n'
-        "comment-90002,Too many cells, because the comma is not quoted,en,comment,5\n"
-        "comment-90003,Too few cells\n"
-        "comment-90001,The same id with another text,en,comment,12\n"
-        'comment-90001,"A tidy row, with a comma.",en,comment,12\n'
-        "comment-90004,,en,comment,3\n"
-        "comment-90005,A locale spelt wrongly,en_GB,comment,3\n"
-        "comment-90006,Views are not a number,en,comment,many\n"
-        ',An item without an id,en,comment,3\n'
-        'comment-90007,"Text over\ntwo lines is fine.",en,comment,8\n'
-    ).encode()
+        b"item_id,text,locale,surface,views\n"
+        b'comment-90001,"A tidy row, with a comma.",en,comment,12\n'
+        b"comment-90002,Too many cells, because the comma is not quoted,en,comment,5\n"
+        b"comment-90003,Too few cells\n"
+        b"comment-90001,The same id with another text,en,comment,12\n"
+        b'comment-90001,"A tidy row, with a comma.",en,comment,12\n'
+        b"comment-90004,,en,comment,3\n"
+        b"comment-90005,A locale spelt wrongly,en_GB,comment,3\n"
+        b"comment-90006,Views are not a number,en,comment,many\n"
+        b",An item without an id,en,comment,3\n"
+        b'comment-90007,"Text over\ntwo lines is fine.",en,comment,8\n'
+    )
 
 
 def sample_files() -> dict[str, bytes]:

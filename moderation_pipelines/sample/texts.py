@@ -80,7 +80,10 @@ HARASSMENT: Templates = {
             "Calling {name} a {insult} is not okay. Argue about the {thing}, not the person.",
             "Please stop following {name} around. Nobody deserves to be scared at {place}.",
         ],
-        "obfuscated": ["{name} is a {insult_o} and everyone at {place} knows it", "shut it {insult_o}, your {thing} is rubbish"],
+        "obfuscated": [
+            "{name} is a {insult_o} and everyone at {place} knows it",
+            "shut it {insult_o}, your {thing} is rubbish",
+        ],
     },
     "zh": {
         "fine": [
@@ -100,8 +103,14 @@ HARASSMENT: Templates = {
             "大家一起举报{name}，直到这个{insult}消失为止，连{thing}也别放过。",
             "我们会从{place}一直跟着你，{name}，{insult}，天天跟。",
         ],
-        "quote": ["有人对{name}说“你这个{insult}，走开”，请管理员看看{place}那个帖子。", "{thing}里的反派说“小心点，{insult}”，然后自己摔倒了。"],
-        "counter": ["叫{name}“{insult}”是不对的，讨论{thing}，不要针对人。", "请不要再跟着{name}了，谁都不该在{place}害怕。"],
+        "quote": [
+            "有人对{name}说“你这个{insult}，走开”，请管理员看看{place}那个帖子。",
+            "{thing}里的反派说“小心点，{insult}”，然后自己摔倒了。",
+        ],
+        "counter": [
+            "叫{name}“{insult}”是不对的，讨论{thing}，不要针对人。",
+            "请不要再跟着{name}了，谁都不该在{place}害怕。",
+        ],
         "obfuscated": ["{name}就是个{insult_o}，{place}的人都知道", "闭嘴吧{insult_o}，你的{thing}真烂"],
     },
     "es": {

@@ -6,7 +6,13 @@ import dagster as dg
 import polars as pl
 
 from moderation_pipelines.eval_sets.release import current_releases
-from moderation_pipelines.orchestration.assets_common import check_results, check_specs, frame_metadata, table_asset, told_plainly
+from moderation_pipelines.orchestration.assets_common import (
+    check_results,
+    check_specs,
+    frame_metadata,
+    table_asset,
+    told_plainly,
+)
 from moderation_pipelines.orchestration.partitions import Days
 from moderation_pipelines.orchestration.pipeline import Pipeline, day_of
 from moderation_pipelines.scoring.judges import load_judges
@@ -39,11 +45,17 @@ def build(days: Days) -> list[dg.AssetsDefinition]:
             current = current_releases(home, policies)
             tasks, notes = scoring_tasks(home, policies, load_judges(home, policies), current, consensus, content)
             done = score_day(tasks, ledger, day, pipeline.tell)
-        results = audit_scores(done.scores, sorted({t.judge_id for t in tasks}), sum(t.rows for t in tasks)) if tasks else []
+        results = (
+            audit_scores(done.scores, sorted({t.judge_id for t in tasks}), sum(t.rows for t in tasks)) if tasks else []
+        )
         write_audit(home, "scores", day, results)
         outcomes = {f"outcome {o}": n for o, n in done.scores.group_by("outcome").len().sort("outcome").iter_rows()}
         cost = done.scores["cost_usd"].sum() if done.scores["cost_usd"].count() else None
-        more = {"new requests": done.asked, **outcomes, **({} if cost is None else {"cost in USD": float(cost)})}
+        more = {
+            "new requests": done.asked,
+            **outcomes,
+            **({} if cost is None else {"cost in USD": float(cost)}),
+        }
         if notes or not tasks:
             more["note"] = "; ".join(notes) or "no release to score yet"
         yield from check_results("scores", specs, {str(day): results} if results else {})

@@ -77,7 +77,12 @@ class BaselineModel:
         policy = training.policy
         self.model = training.model
         self._vectorizer = TfidfVectorizer(
-            analyzer="char_wb", ngram_range=(2, 4), min_df=2, sublinear_tf=True, max_features=100_000, dtype=np.float64
+            analyzer="char_wb",
+            ngram_range=(2, 4),
+            min_df=2,
+            sublinear_tf=True,
+            max_features=100_000,
+            dtype=np.float64,
         )
         features = self._vectorizer.fit_transform([t[:5000] for t in training.texts])
         flags = np.array([label in policy.violating_labels for label in training.labels])

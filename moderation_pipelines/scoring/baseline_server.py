@@ -94,7 +94,12 @@ def serving(app: Any) -> Iterator[str]:
         listener.listen(1024)
         port = listener.getsockname()[1]
         config = uvicorn.Config(
-            app, log_level="critical", access_log=False, lifespan="off", ws="none", timeout_graceful_shutdown=2
+            app,
+            log_level="critical",
+            access_log=False,
+            lifespan="off",
+            ws="none",
+            timeout_graceful_shutdown=2,
         )
         server = uvicorn.Server(config)
         thread = threading.Thread(target=server.run, kwargs={"sockets": [listener]}, daemon=True)

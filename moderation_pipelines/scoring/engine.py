@@ -23,7 +23,11 @@ from moderation_pipelines.scoring.outcomes import LabelSet, Verdict, classify, t
 
 Progress = Callable[[int], None]
 RETRY_STATUS = frozenset({408, 409, 429, 500, 502, 503, 504, 529})
-STOP_STATUS = {401: "the key is not accepted", 403: "the key may not use this model", 404: "no such address or model"}
+STOP_STATUS = {
+    401: "the key is not accepted",
+    403: "the key may not use this model",
+    404: "no such address or model",
+}
 LONGEST_WAIT_SECONDS = 120.0
 
 
@@ -84,7 +88,9 @@ def cost_usd(price: Price | None, tokens: tuple[int | None, int | None, int | No
     cached = cached or 0
     rate = price.cached_input_usd_per_million
     per_cached = price.input_usd_per_million if rate is None else rate
-    dollars = (read - cached) * price.input_usd_per_million + cached * per_cached + written * price.output_usd_per_million
+    dollars = (
+        (read - cached) * price.input_usd_per_million + cached * per_cached + written * price.output_usd_per_million
+    )
     return dollars / 1e6
 
 
@@ -129,15 +135,17 @@ class _Run:
 
         queue = iter(requests)
         try:
-            async with AsyncOpenAI(
-                api_key=self.key,
-                base_url=self.endpoint.base_url,
-                max_retries=0,
-                timeout=self.endpoint.timeout_seconds,
-            ) as client:
-                async with asyncio.TaskGroup() as group:
-                    for _ in range(self.endpoint.concurrency):
-                        group.create_task(self._worker(client, queue))
+            async with (
+                AsyncOpenAI(
+                    api_key=self.key,
+                    base_url=self.endpoint.base_url,
+                    max_retries=0,
+                    timeout=self.endpoint.timeout_seconds,
+                ) as client,
+                asyncio.TaskGroup() as group,
+            ):
+                for _ in range(self.endpoint.concurrency):
+                    group.create_task(self._worker(client, queue))
         except* EndpointStop as stops:
             raise stops.exceptions[0] from None
         finally:
@@ -170,7 +178,9 @@ class _Run:
     async def _settle(self, client: Any, request: Request) -> Settled:
         hold = self._reservation(request)
         if self.budget is not None and self.spent + self.reserved + hold > self.budget:
-            return self._settled(Verdict("over_budget", error=f"the budget of ${self.budget:g} is used up"), {}, None, 0)
+            return self._settled(
+                Verdict("over_budget", error=f"the budget of ${self.budget:g} is used up"), {}, None, 0
+            )
         self.reserved += hold
         try:
             settled = await self._ask(client, request)
@@ -251,7 +261,9 @@ def _is_content_filter(error: Any) -> bool:
         return False
     body = error.body if isinstance(error.body, dict) else {}
     inner = body.get("innererror")
-    codes = {getattr(error, "code", None), body.get("code"), inner.get("code") if isinstance(inner, dict) else None}
+    codes = {
+        getattr(error, "code", None),
+        body.get("code"),
+        inner.get("code") if isinstance(inner, dict) else None,
+    }
     return bool(codes & {"content_filter", "ResponsibleAIPolicyViolation", "content_policy_violation"})
-
-

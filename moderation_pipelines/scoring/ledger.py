@@ -85,7 +85,9 @@ class Ledger:
     def __enter__(self) -> Ledger:
         return self
 
-    def __exit__(self, kind: type[BaseException] | None, value: BaseException | None, trace: TracebackType | None) -> None:
+    def __exit__(
+        self, kind: type[BaseException] | None, value: BaseException | None, trace: TracebackType | None
+    ) -> None:
         self._db.commit()
         self._db.close()
 
@@ -109,5 +111,3 @@ class Ledger:
             [(bytes.fromhex(key), *(getattr(s, c) for c in _COLUMNS)) for key, s in answers if s.outcome in SETTLED],
         )
         self._db.commit()
-
-

@@ -105,7 +105,11 @@ def parsed_answer(content: str, labels: LabelSet) -> tuple[str, float | None, st
             continue
         if isinstance(value, dict) and (label := _label(value.get("label"), labels)) is not None:
             rationale = value.get("rationale")
-            return label, _probability(value.get("p_violating")), rationale if isinstance(rationale, str) else None
+            return (
+                label,
+                _probability(value.get("p_violating")),
+                rationale if isinstance(rationale, str) else None,
+            )
     bare = re.sub(r"^\W*label\W*", "", content.strip(), flags=re.IGNORECASE).strip(" \t\n\"'`.*")
     label = _label(bare, labels) or _label(content.strip(), labels)
     return None if label is None else (label, None, None)

@@ -59,7 +59,10 @@ STRING, INT, FLOAT, BOOL, DATE = pl.String, pl.Int64, pl.Float64, pl.Boolean, pl
 _DROP_PLACE: dict[str, tuple[object, str]] = {
     "drop_date": (DATE, "day folder the file was delivered to"),
     "drop_file": (STRING, "file name inside the day folder"),
-    "drop_line": (INT, "line of the row in the file, from 1 (CSV: first line of the row; Parquet: row number)"),
+    "drop_line": (
+        INT,
+        "line of the row in the file, from 1 (CSV: first line of the row; Parquet: row number)",
+    ),
 }
 
 DROPS = Table(
@@ -117,7 +120,10 @@ CONTENT = Table(
         decision_by=(STRING, "who or what decided"),
         purposes=(pl.List(pl.String), "what the item may be used for"),
         text_sha256=(STRING, "SHA-256 of the normalised text: its identity for duplicates and sides"),
-        duplicate_of=(STRING, "first item with the same normalised text, on this day or in the window before"),
+        duplicate_of=(
+            STRING,
+            "first item with the same normalised text, on this day or in the window before",
+        ),
         side=(STRING, "eval or development, for ever, from text_sha256"),
         extra=(STRING, "every other field delivered, as JSON"),
         **_DROP_PLACE,
@@ -142,7 +148,10 @@ VOTES = Table(
         seconds=(FLOAT, "time taken, in seconds"),
         confidence=(FLOAT, "the rater's own confidence, 0 to 1"),
         rationale=(STRING, "the rater's reason"),
-        is_current=(BOOL, "counts among the rater's repeats of that day (policy's on_repeat); the window decides anew"),
+        is_current=(
+            BOOL,
+            "counts among the rater's repeats of that day (policy's on_repeat); the window decides anew",
+        ),
         is_abstain=(BOOL, "the label means «no answer»: counted, never a class"),
         extra=(STRING, "every other field delivered, as JSON"),
         **_DROP_PLACE,
@@ -209,9 +218,15 @@ RATERS = Table(
         accuracy=(FLOAT, "share of compared votes equal to the reference, 0 to 1; null if none"),
         ci_low=(FLOAT, "lower end of the 95 % Wilson interval"),
         ci_high=(FLOAT, "upper end"),
-        accuracy_basis=(STRING, "gold, or leave_one_out_consensus: majority of the other raters; null if neither"),
+        accuracy_basis=(
+            STRING,
+            "gold, or leave_one_out_consensus: majority of the other raters; null if neither",
+        ),
         confusion=(CONFUSION, "votes by reference label and label given"),
-        bias=(FLOAT, "share flagged violating minus share of references violating, -1 to 1; above 0 flags too much"),
+        bias=(
+            FLOAT,
+            "share flagged violating minus share of references violating, -1 to 1; above 0 flags too much",
+        ),
         median_seconds=(FLOAT, "median time per vote, in seconds"),
         drop_date=(DATE, "the day the window ends"),
     ),
@@ -254,7 +269,10 @@ SCORES = Table(
         eval_set=(STRING, "eval set"),
         version=(STRING, "its release"),
         item_id=(STRING, "the item"),
-        outcome=(STRING, "verdict, refusal, content_filter, parse_error, truncated, timeout, api_error or over_budget"),
+        outcome=(
+            STRING,
+            "verdict, refusal, content_filter, parse_error, truncated, timeout, api_error or over_budget",
+        ),
         label=(STRING, "the judge's label; null unless the outcome is verdict"),
         violating=(BOOL, "whether that label violates; null unless verdict"),
         p_violating=(FLOAT, "the judge's probability that the item violates, 0 to 1; null if it gave none"),
@@ -296,8 +314,14 @@ METRICS = Table(
         interval=(STRING, "how the interval was made: wilson, wilson_effective_n or bootstrap"),
         n=(INT, "verdicts behind the value: the denominator's items"),
         n_positive=(INT, "items of the slice with a verdict whose reference label violates"),
-        n_missing=(INT, "items of the slice without a verdict (for probability metrics: without a probability)"),
-        worst_low=(FLOAT, "the value if every missing outcome had gone the wrong way; null where not defined"),
+        n_missing=(
+            INT,
+            "items of the slice without a verdict (for probability metrics: without a probability)",
+        ),
+        worst_low=(
+            FLOAT,
+            "the value if every missing outcome had gone the wrong way; null where not defined",
+        ),
         worst_high=(FLOAT, "the value if every missing outcome had gone the right way"),
         note=(STRING, "why a value is null or misleading"),
         as_of=(UTC, "end of the day it was computed for"),

@@ -17,12 +17,16 @@ def build(days: Days) -> list[dg.AssetsDefinition]:
         partitions_def=days.daily,
         deps=["eval_sets", "scores", "metrics"],
     )
-    def validations(context: dg.AssetExecutionContext, pipeline: dg.ResourceParam[Pipeline]) -> dg.MaterializeResult[pl.DataFrame]:
+    def validations(
+        context: dg.AssetExecutionContext, pipeline: dg.ResourceParam[Pipeline]
+    ) -> dg.MaterializeResult[pl.DataFrame]:
         home, day = pipeline.home, day_of(context.partition_key)
         with told_plainly():
             current = current_releases(home, pipeline.policies())
         parts = [validation_rows("release", f"{r.name} {r.version}", r.validation(), day) for r in current]
-        parts += [validation_rows(suite, str(day), read_audit(home, suite, day), day) for suite in ("scores", "metrics")]
+        parts += [
+            validation_rows(suite, str(day), read_audit(home, suite, day), day) for suite in ("scores", "metrics")
+        ]
         frame = pl.concat(parts)
         broken = frame.filter(~pl.col("passed"))
         named = ", ".join(f"{s}: {e}" for s, e in broken.select("subject", "expectation").iter_rows())

@@ -39,7 +39,11 @@ def release_expectations(
     columns: Sequence[str],
 ) -> list[Expectation]:
     """The suite of a release. Derived columns (side, posterior_sum, ...) are named in ``suites.release_frame``."""
-    null, in_set, between = "expect_column_values_to_not_be_null", "expect_column_values_to_be_in_set", "expect_column_values_to_be_between"
+    null, in_set, between = (
+        "expect_column_values_to_not_be_null",
+        "expect_column_values_to_be_in_set",
+        "expect_column_values_to_be_between",
+    )
     return [
         _of("columns_complete", "critical", "expect_table_columns_to_match_set",
             "readers rely on the contract's columns", column_set=list(columns), exact_match=True),
@@ -105,7 +109,11 @@ def release_expectations(
 
 def scores_expectations(judges: Sequence[str], expected_rows: int) -> list[Expectation]:
     """The suite of a day's scores."""
-    null, in_set, between = "expect_column_values_to_not_be_null", "expect_column_values_to_be_in_set", "expect_column_values_to_be_between"
+    null, in_set, between = (
+        "expect_column_values_to_not_be_null",
+        "expect_column_values_to_be_in_set",
+        "expect_column_values_to_be_between",
+    )
     return [
         _of("every_item_scored_once", "critical", "expect_table_row_count_to_equal",
             "a missing row is a silent denominator", value=expected_rows),

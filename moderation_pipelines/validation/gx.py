@@ -56,9 +56,7 @@ def _run(frame: pl.DataFrame, expectations: Sequence[Expectation], id_column: st
     batch = (
         source.add_dataframe_asset("frame").add_batch_definition_whole_dataframe("whole").get_batch({"dataframe": data})
     )
-    configurations = [
-        ExpectationConfiguration(type=e.type, kwargs=e.kwargs, meta={"id": e.id}) for e in expectations
-    ]
+    configurations = [ExpectationConfiguration(type=e.type, kwargs=e.kwargs, meta={"id": e.id}) for e in expectations]
     made = ExpectationSuite(name=suite, expectations=configurations)
     result_format = {"result_format": "COMPLETE", "unexpected_index_column_names": [id_column]}
     results = batch.validate(made, result_format=result_format)
