@@ -27,7 +27,7 @@ def build(days: Days) -> list[dg.AssetsDefinition]:
         kinds={"polars", "parquet", "greatexpectations"},
         owners=OWNERS,
         code_version=CODE_VERSION,
-        description="Versioned, frozen eval sets: one row is one item with its label. Published only if the audit holds.",
+        description="Versioned, frozen eval sets, one row per item. Published only if the audit holds.",
         ins={n: dg.AssetIn(partition_mapping=days.history) for n in names},
         deps=["policies"],
         check_specs=specs,

@@ -301,7 +301,7 @@ Decided by: {methods}.
 
 ## How the items were drawn
 
-From the eval side only, by seeded hash (seed {m["seed"]}), stratified by {", ".join(m["spec"]["stratify_by"]) or "none"}.
+From the eval side only, by seeded hash (seed {m["seed"]}), by {", ".join(m["spec"]["stratify_by"]) or "nothing"}.
 Every row has its `inclusion_probability` and `weight`: an estimate for the frame needs the weights.
 
 | stratum | in the frame | drawn |
