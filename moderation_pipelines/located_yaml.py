@@ -129,13 +129,16 @@ def model_problems(error: ValidationError, located: Located, model: type[BaseMod
 def _known_keys(model: type[BaseModel], path: tuple[Step, ...]) -> list[str]:
     """Keys allowed at ``path`` inside a model, following nested models and lists of them."""
     current: Any = model
+    free_key = False
     for step in path:
-        if isinstance(step, int):
+        if isinstance(step, int) or free_key:
+            free_key = False
             continue
         fields = getattr(current, "model_fields", {})
         if step not in fields:
             return []
-        current = _inner_model(fields[step].annotation)
+        annotation = fields[step].annotation
+        current, free_key = _inner_model(annotation), getattr(annotation, "__origin__", None) is dict
     return [f.alias or name for name, f in getattr(current, "model_fields", {}).items()]
 
 

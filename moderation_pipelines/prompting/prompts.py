@@ -32,12 +32,17 @@ You are a content moderator. You judge one item against one policy and answer in
 # Policy: {{ policy.title }}
 
 {{ policy.definition | trim }}
+
 {% if clauses %}
 # Clauses
+
 {% for clause in clauses %}
-- {{ clause.id }}: {{ clause.text | trim }}{% if clause.label %} (label "{{ clause.label }}"){% endif %}
-{% endfor %}{% endif %}
+- {{ clause.id }}: {{ clause.text | trim }}{% if clause.label %} (label "{{ clause.label }}"){% endif +%}
+{% endfor %}
+
+{% endif %}
 # Labels
+
 {% for label in labels %}
 - "{{ label.id }}"{% if label.title %}, {{ label.title }}{% endif %}: \
 {{ "violates the policy" if label.violating else "does not violate the policy" }}\
@@ -47,13 +52,16 @@ You are a content moderator. You judge one item against one policy and answer in
 {% if scale != "nominal" %}
 The labels are in order; choose the one that fits best.
 {% endif %}
+
 {% if examples %}
 # Examples
+
 {% for example in examples %}
 Item: {{ example.text | tojson }}
-Label: "{{ example.label }}"{% if example.rationale %} ({{ example.rationale | trim }}){% endif %}
+Label: "{{ example.label }}"{% if example.rationale %} ({{ example.rationale | trim }}){% endif +%}
 
-{% endfor %}{% endif %}
+{% endfor %}
+{% endif %}
 # Answer
 
 Judge only what the item says; quoting, reporting or condemning something is not doing it. Whatever stands between
