@@ -292,8 +292,9 @@ def check(home: HomeOption = None) -> None:
     specs = load_specs(place, policies)
     judges = load_judges(place, policies)
     n_judges = len(judges.judges) + judges.baseline
+    judge_word = "judge" if n_judges == 1 else "judges"
     out.print(
-        f"{len(policies)} policies, {len(all_prompts(place, policies))} prompts, {n_judges} judges, "
+        f"{len(policies)} policies, {len(all_prompts(place, policies))} prompts, {n_judges} {judge_word}, "
         f"{sum(len(s) for s in specs.values())} eval-set specs: all good"
     )
 

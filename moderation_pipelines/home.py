@@ -3,12 +3,16 @@
 from __future__ import annotations
 
 import os
+import re
 from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import date
 from pathlib import Path
+from zoneinfo import ZoneInfo, ZoneInfoNotFoundError
 
 from moderation_pipelines.errors import UserError
+
+_CRON = re.compile(r"([\d*,/-]+ ){4}[\d*,/-]+")
 
 
 @dataclass(frozen=True)
@@ -77,7 +81,10 @@ def find_home(explicit: Path | str | None = None, environ: Mapping[str, str] | N
     """The home to use: the one given, else MODERATION_HOME, else the repository root."""
     environ = os.environ if environ is None else environ
     chosen = explicit or environ.get("MODERATION_HOME") or repository_root()
-    root = Path(chosen).expanduser().resolve()
+    try:
+        root = Path(chosen).expanduser().resolve()
+    except (RuntimeError, OSError):
+        raise UserError(f"home {chosen} cannot be found; name a folder") from None
     if not root.is_dir():
         raise UserError(f"home {root} is not a folder; create it, or name another with --home or MODERATION_HOME")
     return Home(root)
@@ -101,7 +108,7 @@ class Settings:
         default = Settings()
         mistakes: list[str] = []
 
-        def number(name: str, fallback: float, low: float, high: float) -> float:
+        def number(name: str, fallback: float, low: float, high: float, whole: bool = True) -> float:
             text = environ.get(name)
             if text is None:
                 return fallback
@@ -109,8 +116,9 @@ class Settings:
                 value = float(text)
             except ValueError:
                 value = float("nan")
-            if not low <= value <= high:
-                mistakes.append(f'{name}="{text}" is not a number from {low:g} to {high:g}')
+            if not low <= value <= high or (whole and value != int(value)):
+                kind = "whole number" if whole else "number"
+                mistakes.append(f'{name}="{text}" is not a {kind} from {low:g} to {high:g}')
                 return fallback
             return value
 
@@ -123,13 +131,19 @@ class Settings:
         settings = Settings(
             start_date=start,
             window_days=int(number("MODERATION_WINDOW_DAYS", default.window_days, 1, 3660)),
-            eval_share=number("MODERATION_EVAL_SHARE", default.eval_share, 0.0, 1.0),
+            eval_share=number("MODERATION_EVAL_SHARE", default.eval_share, 0.0, 1.0, whole=False),
             bootstrap_replicates=int(
                 number("MODERATION_BOOTSTRAP_REPLICATES", default.bootstrap_replicates, 100, 100_000)
             ),
             schedule_cron=environ.get("MODERATION_SCHEDULE", default.schedule_cron),
             timezone=environ.get("MODERATION_TIMEZONE", default.timezone),
         )
+        if not _CRON.fullmatch(settings.schedule_cron):
+            mistakes.append(f'MODERATION_SCHEDULE="{settings.schedule_cron}" is not a cron line like "0 6 * * *"')
+        try:
+            ZoneInfo(settings.timezone)
+        except (ZoneInfoNotFoundError, ValueError, OSError):
+            mistakes.append(f'MODERATION_TIMEZONE="{settings.timezone}" is not a time zone like "Europe/Berlin"')
         if mistakes:
             raise UserError("; ".join(mistakes))
         return settings

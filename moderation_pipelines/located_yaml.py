@@ -62,7 +62,7 @@ def parse_yaml(text: str, file: str, line_offset: int = 0) -> Located:
             return [build(child, (*path, i), inside) for i, child in enumerate(node.value)]
         try:
             return constructor.construct_object(node)
-        except (yaml.YAMLError, ValueError):
+        except (yaml.YAMLError, ValueError, AttributeError, LookupError):
             line = node.start_mark.line + 1 + line_offset
             problems.append(Problem(file, line, f"value cannot be read as {node.tag.rpartition(':')[2]}; quote it"))
             return None

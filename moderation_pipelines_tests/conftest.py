@@ -6,7 +6,7 @@ import json
 import os
 import subprocess
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from datetime import date
 from pathlib import Path
@@ -109,12 +109,12 @@ def modpipe(*arguments: str, cwd: Path | None = None, **env: str) -> subprocess.
 
 
 @pytest.fixture(scope="session")
-def line(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[Home, subprocess.CompletedProcess[str]]]:
+def line(tmp_path_factory: pytest.TempPathFactory) -> tuple[Home, subprocess.CompletedProcess[str]]:
     """A home the whole line ran on once: the sample, through `modpipe demo`."""
     root = tmp_path_factory.mktemp("line") / "home"
     done = modpipe("demo", "--home", str(root))
     assert done.returncode == 0, done.stderr[-3000:]
-    yield Home(root), done
+    return Home(root), done
 
 
 @pytest.fixture

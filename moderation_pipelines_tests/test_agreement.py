@@ -135,7 +135,7 @@ def test_order_and_names_of_labels_and_votes_do_not_matter(items: dict[str, str]
     renamed = {i: labels.translate(str.maketrans("abc", "cab")) for i, labels in items.items()}
     again = agreement(votes_of(renamed), scale, replicates=100).drop("ci_low", "ci_high")
     for a, b in zip(base["value"], again["value"], strict=True):
-        assert a is None and b is None or a == pytest.approx(b, abs=1e-12)
+        assert (a is None and b is None) or a == pytest.approx(b, abs=1e-12)
 
 
 def test_bootstrap_interval_holds_the_truth_about_as_often_as_it_says() -> None:

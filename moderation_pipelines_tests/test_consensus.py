@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from datetime import timedelta
+from itertools import pairwise
 from typing import Any
 
 import numpy as np
@@ -10,9 +11,9 @@ import polars as pl
 import pytest
 
 from moderation_pipelines.consensus.dawid_skene import dawid_skene
-from moderation_pipelines.consensus.labels import consensus_labels
+from moderation_pipelines.consensus.labels import consensus_labels, latest_consensus
 from moderation_pipelines.consensus.raters import rater_cards
-from moderation_pipelines.tables.schema import VOTES
+from moderation_pipelines.tables.schema import CONSENSUS, VOTES
 from moderation_pipelines_tests.conftest import DAY, SmallHome
 
 NEXT = DAY + timedelta(days=1)
@@ -94,6 +95,25 @@ def test_the_window_joins_days_and_a_vote_delivered_twice_counts_once(small: Sma
     assert (rows["i"]["n_votes"], rows["i"]["n_raters"], rows["i"]["label"]) == (2, 2, "mild")
 
 
+def test_gold_is_not_forgotten_when_it_leaves_the_window(small: SmallHome) -> None:
+    later = DAY + timedelta(days=40)
+    small.deliver("labels", "f.jsonl", [vote("i", "desk", "severe", kind="gold")])
+    small.deliver("labels", "f.jsonl", [vote("i", "r1", "none")], later)
+    w = small.warehouse
+    for day in (DAY, later):
+        small.ingest(day)
+        w.write(CONSENSUS, consensus_labels(w.scan(VOTES, [day]), small.policies, day), day)
+    assert latest_consensus(w.scan(CONSENSUS)).collect()["label"].to_list() == ["severe"]
+
+
+def test_a_vendor_who_numbers_votes_anew_every_day_loses_none(small: SmallHome) -> None:
+    small.deliver("labels", "f.jsonl", [vote("i", "r1", "mild", vote_id="1")])
+    small.deliver(
+        "labels", "f.jsonl", [vote("i", "r2", "mild", vote_id="2"), vote("j", "r1", "mild", vote_id="1")], NEXT
+    )
+    assert consensus(small, DAY, NEXT)["i"]["n_votes"] == 2
+
+
 def test_anonymous_votes_count_one_each(small: SmallHome) -> None:
     small.deliver(
         "labels", "f.jsonl", [vote("i", None, "bad", "harassment")] * 2 + [vote("i", None, "fine", "harassment")]
@@ -134,6 +154,15 @@ def test_dawid_skene_does_not_depend_on_the_order_of_votes() -> None:
     a = dawid_skene(items, raters, labels, 200, 12, 3)
     b = dawid_skene(items[order], raters[order], labels[order], 200, 12, 3)
     assert np.abs(a.posterior - b.posterior).max() < 1e-9
+
+
+def test_the_likelihood_of_dawid_skene_never_falls() -> None:
+    _, items, raters, labels, _ = planted(4, 150)
+    steps = [
+        dawid_skene(items, raters, labels, 150, 12, 3, max_iterations=k, tolerance=0).log_likelihood
+        for k in range(1, 25)
+    ]
+    assert all(b >= a - 1e-9 for a, b in pairwise(steps))
 
 
 def test_gold_holds_an_item_fixed() -> None:

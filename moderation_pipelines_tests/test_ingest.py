@@ -122,6 +122,27 @@ def test_the_order_of_repeats_goes_by_the_time_of_the_vote(small: SmallHome) -> 
     assert small.warehouse.scan(VOTES, [DAY]).filter("is_current").collect()["label"].to_list() == ["bad"]
 
 
+def test_a_repeat_without_a_time_goes_by_delivery(small: SmallHome) -> None:
+    small.deliver("labels", "a.jsonl", [{**VOTE, "label": "fine", "labeled_at": "2026-03-02T09:00:00Z"}])
+    small.deliver("labels", "b.jsonl", [{**VOTE, "label": "bad"}])
+    small.ingest()
+    assert small.warehouse.scan(VOTES, [DAY]).filter("is_current").collect()["label"].to_list() == ["bad"]
+
+
+def test_numbers_arrive_as_they_were_sent(small: SmallHome) -> None:
+    small.deliver("content", "a.csv", "item_id,text,views\na,t one,9007199254740993\nb,t two,1_000\n")
+    small.ingest()
+    assert small.warehouse.scan(CONTENT, [DAY]).collect()["views"].to_list() == [9007199254740993]
+    assert quarantined(small) == [(3, "wrong_type", "views")]
+
+
+@pytest.mark.parametrize("tag", ["en", "zh-Hant-TW", "es-419", "en-US-u-ca-gregory", "de-x-phonebk", "sl-rozaj-biske"])
+def test_locales_of_every_kind_are_taken(small: SmallHome, tag: str) -> None:
+    small.deliver("content", "a.jsonl", [{"item_id": "a", "text": "t", "locale": tag.upper()}])
+    small.ingest()
+    assert small.warehouse.scan(CONTENT, [DAY]).collect()["locale"].to_list() == [tag]
+
+
 def test_a_corrected_file_replaces_the_earlier_one(small: SmallHome) -> None:
     small.deliver("labels", "f.jsonl", [VOTE, {**VOTE, "label": "finee"}])
     small.ingest()

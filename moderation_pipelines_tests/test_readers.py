@@ -94,9 +94,19 @@ def test_bad_csv_rows_leave_the_others_alone(make_file: MakeFile) -> None:
     assert [r.rule for r in rows_of(path)] == [None, "ragged_row", "invalid_utf8", "nul_byte", None]
 
 
-def test_an_unclosed_quote_is_said_not_swallowed(make_file: MakeFile) -> None:
-    rows = rows_of(make_file("f.csv", b'item_id,text\na,x\nb,"never closed\nc,y\n'))
-    assert [(r.line, r.rule) for r in rows] == [(2, None), (3, "broken_csv")]
+def test_a_stray_quote_costs_its_own_line_only(make_file: MakeFile) -> None:
+    # Left alone, the csv module would swallow lines up to the next quote, or to the end of the file.
+    data = b'item_id,text\na,"oops\nb,fine\nc,fine\nd,"quoted"\ne,"never closed\nf,fine\n'
+    rows = rows_of(make_file("f.csv", data))
+    assert [(r.line, r.rule) for r in rows] == [
+        (2, "broken_csv"),
+        (3, None),
+        (4, None),
+        (5, None),
+        (6, "broken_csv"),
+        (7, None),
+    ]
+    assert rows[0].raw_text() == 'a,"oops'
 
 
 def test_a_byte_order_mark_is_taken_off(make_file: MakeFile) -> None:
@@ -118,7 +128,7 @@ def test_a_byte_order_mark_is_taken_off(make_file: MakeFile) -> None:
         ("f.parquet", as_parquet()[:-20], "not a valid Parquet"),
         ("f.parquet", b"PAR1", "not a valid Parquet"),
         ("f.csv", b"item_id,txt\na,b\n", 'column "text" is missing; did you mean "txt"?'),
-        ("f.csv", b"item_id,text,text\na,b,c\n", 'column "text" stands twice'),
+        ("f.csv", b"item_id,text,text\na,b,c\n", "column 3 has the name of an earlier one"),
         ("f.csv", b'item_id,"text\na,b\n', "not valid CSV"),
     ],
 )
@@ -139,6 +149,30 @@ def test_an_overlong_line_is_cut_and_the_next_one_read(make_file: MakeFile, monk
     monkeypatch.setattr(readers, "LINE_LIMIT", 1000)
     rows = rows_of(make_file("f.jsonl", b'{"text": "' + b"x" * 5000 + b'"}\n' + as_jsonl()))
     assert [(r.line, r.rule) for r in rows] == [(1, "overlong_line"), (2, None), (3, None)]
+    rows = rows_of(make_file("f.csv", b"item_id,text\na,b\nc," + b"x" * 5000 + b"\nd,e\n"))
+    assert [(r.line, r.rule) for r in rows] == [(2, None), (3, "overlong_line"), (4, None)]
+
+
+def test_deep_nesting_is_one_bad_row(make_file: MakeFile) -> None:
+    deep = b'{"item_id": "a", "text": "t", "x": ' + b"[" * 500 + b"]" * 500 + b"}\n"
+    assert [r.rule for r in rows_of(make_file("f.jsonl", deep + as_jsonl()))] == ["too_deep", None, None]
+
+
+def test_large_rows_come_in_small_batches(make_file: MakeFile, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(readers, "BATCH_BYTES", 10_000)
+    path = make_file("f.jsonl", (b'{"item_id": "a", "text": "' + b"x" * 4000 + b'"}\n') * 9)
+    assert [len(batch) for batch in read_rows(path, REQUIRED)] == [3, 3, 3]
+
+
+def test_a_header_is_never_quoted_in_a_message(make_file: MakeFile) -> None:
+    with pytest.raises(DropRejected) as caught:
+        rows_of(make_file("f.csv", b"c1,somebody said something private,en\n"))
+    assert "private" not in str(caught.value)
+
+
+def test_integers_beyond_64_bits_are_kept_as_they_are(make_file: MakeFile) -> None:
+    rows = rows_of(make_file("f.jsonl", b'{"item_id": "a", "big": 123456789012345678901234567890}\n'))
+    assert rows[0].fields["big"] == 123456789012345678901234567890
 
 
 @pytest.mark.parametrize(

@@ -183,9 +183,11 @@ def test_an_endpoint_that_refuses_everything_stops_the_run(
 ) -> None:
     monkeypatch.setenv("MY_KEY", "secret-key")
     app = Scripted(lambda *_: (status, {"error": {"code": code, "message": "no"}}, {}))
-    with running(app, tmp_path, api_key_env="MY_KEY", concurrency=1) as (endpoint, ledger):
-        with pytest.raises(EndpointStop, match=said) as caught:
-            score_requests(requests(*"abcdefgh"), endpoint, ledger, DAY)
+    with (
+        running(app, tmp_path, api_key_env="MY_KEY", concurrency=1) as (endpoint, ledger),
+        pytest.raises(EndpointStop, match=said) as caught,
+    ):
+        score_requests(requests(*"abcdefgh"), endpoint, ledger, DAY)
     assert "secret-key" not in str(caught.value)
     assert sum(app.asked.values()) == 1
     assert app.bodies[0][0][b"authorization"] == b"Bearer secret-key"
@@ -194,9 +196,11 @@ def test_an_endpoint_that_refuses_everything_stops_the_run(
 def test_a_missing_key_is_named_before_anything_is_sent(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.delenv("MY_KEY", raising=False)
     app = Scripted(good)
-    with running(app, tmp_path, api_key_env="MY_KEY") as (endpoint, ledger):
-        with pytest.raises(EndpointStop, match="MY_KEY is not set"):
-            score_requests(requests("a"), endpoint, ledger, DAY)
+    with (
+        running(app, tmp_path, api_key_env="MY_KEY") as (endpoint, ledger),
+        pytest.raises(EndpointStop, match="MY_KEY is not set"),
+    ):
+        score_requests(requests("a"), endpoint, ledger, DAY)
     assert app.asked == {}
 
 

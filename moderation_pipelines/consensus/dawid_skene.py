@@ -37,15 +37,15 @@ def dawid_skene(
     n_labels: int,
     gold: IntArray | None = None,
     smoothing: float = 1.0,
-    max_iterations: int = 100,
+    max_iterations: int = 500,
     tolerance: float = 1e-7,
 ) -> DawidSkene:
     """Fit Dawid-Skene to votes given as three equally long index arrays. Starts from vote shares; deterministic.
 
     ``gold`` holds a label index per item or -1; the posterior of those items stays fixed on it. ``smoothing`` is a
-    Dirichlet prior of as many pseudo-votes per row of a rater's confusion matrix, spread as the pooled matrix of all
-    raters: a rater seen rarely looks like the average one. Stops when the penalised log-likelihood per vote gains less
-    than ``tolerance``. With no votes the posterior is the prior.
+    Dirichlet prior of as many pseudo-votes per row of a rater's confusion matrix, spread as the matrix of all
+    raters pooled against the vote shares: a rater seen rarely looks like the average one. That prior stays fixed, so
+    the penalised log-likelihood never falls; stops when it gains less than ``tolerance`` per vote. With no votes the posterior is the prior.
     Source: Dawid & Skene (1979), Applied Statistics 28, 20-28; EM with a Dirichlet prior as in Paun et al. (2018),
     TACL 6, 571-585.
     """
@@ -65,11 +65,12 @@ def dawid_skene(
         np.zeros((n_raters, n_labels, n_labels)),
         -np.inf,
     )
+    pooled = np.asarray(votes.T @ posterior).reshape(n_raters, n_labels, n_labels).sum(axis=0).T
+    pooled = pooled + 0.1 + np.eye(n_labels)
+    pooled /= pooled.sum(axis=1, keepdims=True)
     for step in range(1, max_iterations + 1):  # noqa: B007
         prior = (posterior.sum(axis=0) + 1.0) / (n_items + n_labels)
         counts = np.asarray(votes.T @ posterior).reshape(n_raters, n_labels, n_labels).transpose(0, 2, 1)
-        pooled = counts.sum(axis=0) + 0.1 + np.eye(n_labels)
-        pooled /= pooled.sum(axis=1, keepdims=True)
         confusion = counts + smoothing * pooled
         confusion /= confusion.sum(axis=2, keepdims=True)
         by_vote = np.log(confusion).transpose(0, 2, 1).reshape(n_raters * n_labels, n_labels)
@@ -79,7 +80,8 @@ def dawid_skene(
         norms = weights.sum(axis=1, keepdims=True)
         free = float((top + np.log(norms))[~fixed].sum())
         known = float(log_joint[fixed][anchor[fixed] > 0].sum())
-        likelihood = free + known + float(smoothing * (pooled * np.log(confusion)).sum())
+        penalty = float(smoothing * (pooled * np.log(confusion)).sum() + np.log(prior).sum())
+        likelihood = free + known + penalty
         posterior = np.where(fixed[:, None], anchor, weights / norms)
         if likelihood - previous < tolerance * max(len(items), 1):
             converged = True

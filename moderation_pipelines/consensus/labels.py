@@ -146,5 +146,9 @@ def _dawid_skene_posterior(item_ids: pl.Series, counted: pl.DataFrame, policy: P
 
 
 def latest_consensus(consensus: pl.LazyFrame) -> pl.LazyFrame:
-    """One row per item x policy of a history of consensus rows: that of the latest day."""
-    return consensus.sort("drop_date").unique(["item_id", "policy"], keep="last", maintain_order=True)
+    """One row per item x policy of a history of consensus rows: that of the latest day.
+
+    Rows decided by an authority go before later ones that are not: gold is not forgotten when it leaves the window.
+    """
+    by_authority = pl.col("method").is_in(["gold", "adjudication"]).fill_null(False)
+    return consensus.sort(by_authority, "drop_date").unique(["item_id", "policy"], keep="last", maintain_order=True)

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 
 import polars as pl
 
-from moderation_pipelines.ingest.repeats import REPEAT_KEY, judged_at, mark_current, takes_last
+from moderation_pipelines.ingest.repeats import REPEAT_KEY, mark_current, takes_last
 from moderation_pipelines.policies.policy import Policies
 
 DELIVERY = ("drop_date", "drop_file", "drop_line")
@@ -15,7 +15,7 @@ DELIVERY = ("drop_date", "drop_file", "drop_line")
 def window_votes(votes: pl.LazyFrame, policies: Policies) -> pl.LazyFrame:
     """The window's votes on known policies with ``is_current`` decided anew over all its days.
 
-    A vote_id delivered on several days counts once, as last delivered. Rows come in delivery order. Votes whose
+    A vote_id delivered for an item and policy on several days counts once, as last delivered. Rows come in delivery order. Votes whose
     policy or label has left the policies since they were delivered are left out.
     """
     allowed = pl.DataFrame(
@@ -26,11 +26,10 @@ def window_votes(votes: pl.LazyFrame, policies: Policies) -> pl.LazyFrame:
     return mark_current(
         votes.join(allowed.lazy(), on=["policy", "label"], how="semi")
         .sort(DELIVERY)
-        .unique("vote_id", keep="last", maintain_order=True)
-        .with_columns(judged_at=judged_at(), named=pl.col("rater_id").is_not_null(), takes_last=takes_last(policies)),
+        .unique(["vote_id", "item_id", "policy"], keep="last", maintain_order=True)
+        .with_columns(named=pl.col("rater_id").is_not_null(), takes_last=takes_last(policies)),
         REPEAT_KEY,
-        ["judged_at"],
-    ).drop("judged_at", "named", "takes_last")
+    ).drop("named", "takes_last")
 
 
 def counted_votes(votes: pl.LazyFrame) -> pl.LazyFrame:
@@ -43,8 +42,9 @@ def authority_labels(votes: pl.LazyFrame) -> pl.LazyFrame:
 
     Of several golds (or adjudications) of an item the last one made counts.
     """
+    midnight = pl.col("drop_date").cast(pl.Datetime("us")).dt.replace_time_zone("UTC")
     by_time = votes.filter(pl.col("kind").is_in(["gold", "adjudication"]) & ~pl.col("is_abstain")).sort(
-        judged_at(), *DELIVERY
+        pl.col("labeled_at").fill_null(midnight), *DELIVERY
     )
     return by_time.group_by("item_id", "policy").agg(
         gold_label=pl.col("label").filter(pl.col("kind") == "gold").last(),

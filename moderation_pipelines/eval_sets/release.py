@@ -65,7 +65,7 @@ class Release:
                 f"release {self.name} {self.version}: items.parquet is not what was published (its hash differs from "
                 "manifest.json); restore it from a copy"
             )
-        return EVAL_SET_ITEMS.conform(pl.scan_parquet(file)).collect()
+        return EVAL_SET_ITEMS.conform(pl.scan_parquet(file, glob=False)).collect()
 
     def validation(self) -> list[dict[str, Any]]:
         """The audit's result per expectation, as stored with the release."""

@@ -10,7 +10,7 @@ import hashlib
 import tempfile
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import suppress
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from datetime import date, timedelta
 from pathlib import Path
 
@@ -21,7 +21,7 @@ from moderation_pipelines.home import Settings
 from moderation_pipelines.ingest.landing import FEEDS, DropFile, Feed, drop_files
 from moderation_pipelines.ingest.language import detected_locales
 from moderation_pipelines.ingest.readers import DropRejected, read_rows
-from moderation_pipelines.ingest.repeats import REPEAT_KEY, judged_at, mark_current, takes_last
+from moderation_pipelines.ingest.repeats import REPEAT_KEY, mark_current, takes_last
 from moderation_pipelines.ingest.rules import REQUIRED, checked_batch, finished_content, finished_votes
 from moderation_pipelines.ingest.text import sides, text_hashes
 from moderation_pipelines.policies.policy import Policies
@@ -83,11 +83,17 @@ class FileResult:
     reason: str | None = None
     good: StagedFrames | None = None
     bad: StagedFrames | None = None
-    late_bad: list[pl.DataFrame] = field(default_factory=list)
+    conflicting: StagedFrames | None = None
 
     @property
     def place(self) -> str:
         return f"{self.feed}/{self.day}/{self.name}"
+
+    def quarantine_frames(self) -> Iterator[pl.DataFrame]:
+        """The file's quarantine rows, frame by frame."""
+        for staged in (self.bad, self.conflicting):
+            if staged is not None:
+                yield from staged.frames()
 
     @property
     def accepted(self) -> int:
@@ -123,10 +129,11 @@ def stage_file(
     """First pass over one file: rows through the rules into staging. A rejected file leaves nothing behind."""
     tag = hashlib.blake2b(drop.place.encode("utf-8", "surrogateescape"), digest_size=8).hexdigest()
     good, bad = StagedFrames(staging / f"{tag}.good"), StagedFrames(staging / f"{tag}.bad")
-    before = drop.fingerprint
-    result = FileResult(drop.feed, drop.day, drop.name, None, drop.path.lstat().st_size)
+    result = FileResult(drop.feed, drop.day, drop.name, None, 0)
     rows = 0
     try:
+        before = drop.fingerprint
+        result.size = drop.path.lstat().st_size
         with suppress(OSError):
             if drop.path.is_file() and not drop.path.is_symlink():
                 result.sha256 = file_sha256(drop.path)
@@ -139,8 +146,8 @@ def stage_file(
                 progress(drop.place, len(batch))
         if drop.fingerprint != before:
             raise DropRejected("the file changed while it was read; write to a name ending in .tmp and rename")
-    except DropRejected as error:
-        result.reason = str(error)
+    except (DropRejected, OSError) as error:
+        result.reason = str(error) if isinstance(error, DropRejected) else f"the file cannot be read ({error.strerror})"
         good.close()
         bad.close()
         good.path.unlink(missing_ok=True)
@@ -192,7 +199,7 @@ def settle_day(files: Sequence[FileResult], feed: Feed, policies: Policies) -> l
         )
     else:
         kept = prints.lazy().with_row_index("row").filter("keep")
-        current = mark_current(kept, ["repeat_1", "repeat_2"], ["judged_at"]).select("row", "is_current")
+        current = mark_current(kept, ["repeat_1", "repeat_2"]).select("row", "is_current")
         prints = (
             prints.with_row_index("row")
             .join(current.collect(), on="row", how="left", maintain_order="left")
@@ -222,7 +229,7 @@ def _fingerprints(result: FileResult, index: int, feed: Feed, policies: Policies
         else:
             rest = pl.struct(*REPEAT_KEY)
             named = pl.col("rater_id").is_not_null().alias("named")
-            more = [judged_at().alias("judged_at"), named, takes_last(policies).alias("takes_last")]
+            more = [pl.col("labeled_at"), named, takes_last(policies).alias("takes_last")]
         parts.append(
             frame.select(
                 pl.lit(index, dtype=pl.Int32).alias("file"),
@@ -238,13 +245,14 @@ def _fingerprints(result: FileResult, index: int, feed: Feed, policies: Policies
 
 def _quarantine_conflicts(result: FileResult, rows: list[int]) -> None:
     assert result.good is not None
+    result.conflicting = StagedFrames(result.good.path.with_suffix(".conflicting"))
     offset = 0
     for frame in result.good.frames():
         here = [r - offset for r in rows if 0 <= r - offset < frame.height]
         offset += frame.height
         if not here:
             continue
-        result.late_bad.append(
+        result.conflicting.append(
             frame[here].select(
                 feed=pl.lit(result.feed),
                 drop_date=pl.lit(result.day),
@@ -261,19 +269,27 @@ def _quarantine_conflicts(result: FileResult, rows: list[int]) -> None:
                 raw=pl.struct(pl.exclude("duplicate_of")).struct.json_encode().str.head(10_000),
             )
         )
+    result.conflicting.close()
     result.quarantined += len(rows)
 
 
-def _first_of_text(warehouse: Warehouse, day: date, window_days: int) -> pl.DataFrame:
-    """First item of every text seen in the window before ``day``. Columns: text_sha256, item_id."""
+def _first_of_text(warehouse: Warehouse, day: date, window_days: int, kept: Iterator[pl.DataFrame]) -> pl.DataFrame:
+    """First item of every text of the day, looking back over the window. Columns: text_sha256, duplicate_of."""
+    today = [frame.select("text_sha256", "item_id") for frame in kept]
+    if not today:
+        return pl.DataFrame(schema={"text_sha256": pl.String, "duplicate_of": pl.String})
+    mine = pl.concat(today).unique("text_sha256", keep="first", maintain_order=True)
     before = [day - timedelta(days=d) for d in range(window_days - 1, 0, -1)]
-    return (
+    earlier = (
         warehouse.scan(CONTENT, before)
         .filter(pl.col("duplicate_of").is_null())
         .select("text_sha256", "item_id")
+        .join(mine.lazy().select("text_sha256"), on="text_sha256", how="semi", maintain_order="left")
         .unique("text_sha256", keep="first", maintain_order=True)
         .collect(engine="streaming")
     )
+    firsts = pl.concat([earlier, mine]).unique("text_sha256", keep="first", maintain_order=True)
+    return firsts.rename({"item_id": "duplicate_of"})
 
 
 class _Publisher:
@@ -315,10 +331,15 @@ def ingest_day(
         ):
             content, votes = _Publisher(CONTENT, content_path), _Publisher(VOTES, votes_path)
             quarantine = _Publisher(QUARANTINE, quarantine_path)
-            _publish_content(content, files, verdicts["content"], _first_of_text(warehouse, day, settings.window_days))
+            _publish_content(
+                content,
+                files,
+                verdicts["content"],
+                _first_of_text(warehouse, day, settings.window_days, _kept(files, "content", verdicts["content"])),
+            )
             _publish_votes(votes, files, verdicts["labels"])
             for file in files:
-                for frame in [*(file.bad.frames() if file.bad else ()), *file.late_bad]:
+                for frame in file.quarantine_frames():
                     quarantine.append(frame)
             for publisher in (content, votes, quarantine):
                 publisher.close()
@@ -333,8 +354,7 @@ def check_file(
     """(result, quarantine rows) one file would give on its own. Nothing is written outside ``staging``."""
     result = stage_file(drop, staging, policies, settings)
     settle_day([result], drop.feed, policies)
-    bad = [*(result.bad.frames() if result.bad else ()), *result.late_bad]
-    return result, pl.concat([QUARANTINE.empty(), *bad]).sort("drop_line")
+    return result, pl.concat([QUARANTINE.empty(), *result.quarantine_frames()]).sort("drop_line")
 
 
 def _kept(files: Sequence[FileResult], feed: Feed, verdicts: Sequence[pl.DataFrame]) -> Iterator[pl.DataFrame]:
@@ -351,24 +371,15 @@ def _kept(files: Sequence[FileResult], feed: Feed, verdicts: Sequence[pl.DataFra
 
 
 def _publish_content(
-    content: _Publisher, files: Sequence[FileResult], verdicts: Sequence[pl.DataFrame], seen: pl.DataFrame
+    content: _Publisher, files: Sequence[FileResult], verdicts: Sequence[pl.DataFrame], firsts: pl.DataFrame
 ) -> None:
     for frame in _kept(files, "content", verdicts):
-        firsts = pl.concat([seen, frame.select("text_sha256", "item_id")]).unique(
-            "text_sha256", keep="first", maintain_order=True
-        )
         marked = (
             frame.drop("duplicate_of")
-            .join(
-                firsts.rename({"item_id": "duplicate_of"}),
-                on="text_sha256",
-                how="left",
-                maintain_order="left",
-            )
+            .join(firsts, on="text_sha256", how="left", maintain_order="left")
             .with_columns(duplicate_of=pl.when(pl.col("duplicate_of") != pl.col("item_id")).then("duplicate_of"))
         )
         content.append(marked.select(CONTENT.schema.names()))
-        seen = firsts
 
 
 def _publish_votes(votes: _Publisher, files: Sequence[FileResult], verdicts: Sequence[pl.DataFrame]) -> None:

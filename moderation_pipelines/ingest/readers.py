@@ -10,9 +10,11 @@ import csv
 import gzip
 import io
 import json
+import re
 import stat
 import tempfile
 import zlib
+from collections import deque
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -22,13 +24,21 @@ import orjson
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from moderation_pipelines.errors import did_you_mean
+from moderation_pipelines.errors import nearest
 
 BATCH_ROWS = 20_000
 LINE_LIMIT = 16 * 1024 * 1024
+BATCH_BYTES = 32 * 1024 * 1024
 RAW_LIMIT = 10_000
+RECORD_LINES = 1_000
+DEPTH_LIMIT = 64
+_DAMAGED_PARQUET = "not a valid Parquet file, or damaged; write it again"
 FORMATS = (".jsonl", ".ndjson", ".csv", ".parquet")
 _READ_ERRORS = (OSError, EOFError, zlib.error, pa.ArrowException)
+_DAMAGED_PARQUET_ERRORS = (ValueError, LookupError, OverflowError, MemoryError)
+
+_LONG_NUMBER = re.compile(rb"\d{19}")
+_STRINGS = re.compile(rb'"(?:[^"\\]|\\.)*"')
 
 csv.field_size_limit(LINE_LIMIT)
 
@@ -46,6 +56,7 @@ class RawRow:
     raw: str | bytes = ""
     rule: str | None = None
     message: str = ""
+    size: int = 0
 
     def raw_text(self) -> str:
         """The row as delivered, for the quarantine; bytes that are not UTF-8 are escaped."""
@@ -103,6 +114,10 @@ def read_rows(path: Path, required: Sequence[str], batch_rows: int = BATCH_ROWS)
         raise DropRejected(f"the file may not be read ({error.strerror}); check its permissions") from None
     except _READ_ERRORS as error:
         raise DropRejected(_what_broke(error, ending, packed)) from None
+    except _DAMAGED_PARQUET_ERRORS:
+        if ending != ".parquet":
+            raise
+        raise DropRejected(_DAMAGED_PARQUET) from None
 
 
 def _what_broke(error: BaseException, ending: str, packed: str) -> str:
@@ -113,7 +128,7 @@ def _what_broke(error: BaseException, ending: str, packed: str) -> str:
     if kind and (isinstance(error, gzip.BadGzipFile | zlib.error) or "zstd" in text or "decompress" in text):
         return f"not a valid {kind} file, or damaged; compress it again or drop the ending {packed}"
     if ending == ".parquet":
-        return "not a valid Parquet file, or damaged; write it again"
+        return _DAMAGED_PARQUET
     return f"the file cannot be read ({type(error).__name__})"
 
 
@@ -159,46 +174,59 @@ def _lines(stream: IO[bytes]) -> Iterator[tuple[int, bytes, bool]]:
 
 
 def _jsonl_rows(stream: IO[bytes], batch_rows: int) -> Iterator[list[RawRow]]:
-    batch: list[RawRow] = []
-    loads = orjson.loads
-    for number, line, cut in _lines(stream):
-        stripped = line.strip()
-        if not stripped:
-            continue
-        row = RawRow(number, {}, stripped)
-        if cut:
-            row.rule, row.message = (
-                "overlong_line",
-                f"line is over {LINE_LIMIT:,} bytes; one item or vote per line",
-            )
-        elif b"\x00" in stripped:
-            row.rule, row.message = "nul_byte", "line holds a NUL byte; remove it"
+    yield from _batched(
+        (_jsonl_row(n, line.strip(), cut) for n, line, cut in _lines(stream) if line.strip()), batch_rows
+    )
+
+
+def _jsonl_row(number: int, line: bytes, cut: bool) -> RawRow:
+    row = RawRow(number, {}, line, size=len(line))
+    if cut:
+        row.rule, row.message = "overlong_line", f"line is over {LINE_LIMIT:,} bytes; one item or vote per line"
+    elif b"\x00" in line:
+        row.rule, row.message = "nul_byte", "line holds a NUL byte; remove it"
+    elif _depth(line) > DEPTH_LIMIT:
+        row.rule, row.message = "too_deep", f"nested more than {DEPTH_LIMIT} levels deep; flatten it"
+    else:
+        try:
+            # orjson turns integers beyond 64 bits into floats; the standard library keeps them as they are.
+            value = json.loads(line) if _LONG_NUMBER.search(line) else orjson.loads(line)
+        except orjson.JSONDecodeError as error:
+            row.rule, row.message = _json_trouble(line, error.msg, error.colno)
+        except UnicodeDecodeError:
+            row.rule, row.message = _json_trouble(line, "", 0)
+        except json.JSONDecodeError as error:
+            row.rule, row.message = _json_trouble(line, error.msg, error.colno)
         else:
-            try:
-                value = loads(stripped)
-            except orjson.JSONDecodeError as error:
-                row.rule, row.message = _json_trouble(stripped, error)
+            if isinstance(value, dict):
+                row.fields = value
             else:
-                if isinstance(value, dict):
-                    row.fields = value
-                else:
-                    row.rule = "broken_json"
-                    row.message = f'line is a JSON {_json_kind(value)}, not an object; write {{"item_id": …}}'
-        batch.append(row)
-        if len(batch) >= batch_rows:
-            yield batch
-            batch = []
-    if batch:
-        yield batch
+                row.rule = "broken_json"
+                row.message = f'line is a JSON {_json_kind(value)}, not an object; write {{"item_id": …}}'
+    return row
 
 
-def _json_trouble(line: bytes, error: orjson.JSONDecodeError) -> tuple[str, str]:
+def _depth(line: bytes) -> int:
+    """An upper bound of how deep a JSON line is nested; exact only where it could matter."""
+    if line.count(b"[") + line.count(b"{") <= DEPTH_LIMIT:
+        return 0
+    deepest = depth = 0
+    for byte in _STRINGS.sub(b"", line):
+        if byte in b"[{":
+            depth += 1
+            deepest = max(deepest, depth)
+        elif byte in b"]}":
+            depth -= 1
+    return deepest
+
+
+def _json_trouble(line: bytes, said: str, column: int) -> tuple[str, str]:
     try:
         line.decode("utf-8")
     except UnicodeDecodeError as bad:
         return "invalid_utf8", f"byte {bad.start + 1} of the line is not UTF-8; save the file as UTF-8"
-    reason = error.msg.split(":")[0]
-    return "broken_json", f"not valid JSON at column {error.colno} ({reason}); one complete object per line"
+    reason = said.split(":")[0]
+    return "broken_json", f"not valid JSON at column {column} ({reason}); one complete object per line"
 
 
 def _json_kind(value: object) -> str:
@@ -214,59 +242,128 @@ def _json_kind(value: object) -> str:
 
 
 def checked_header(header: Sequence[str], required: Sequence[str]) -> None:
-    """Raises :class:`DropRejected` for missing or repeated columns."""
+    """Raises :class:`DropRejected` for missing or repeated columns.
+
+    Other cells of the line are not named: where the header is missing they are item text.
+    """
     missing = [c for c in required if c not in header]
-    repeated = sorted({c for c in header if header.count(c) > 1})
-    mistakes = [f'column "{c}" is missing{did_you_mean(c, list(header))}' for c in missing]
-    mistakes += [f'column "{c}" stands twice' for c in repeated]
+    repeated = [i for i, c in enumerate(header, start=1) if header.index(c) + 1 < i]
+    mistakes = []
+    for column in missing:
+        near = nearest(column, header)
+        hint = f'; did you mean "{near}"?' if near else "; is the header there?"
+        mistakes.append(f'column "{column}" is missing{hint}')
+    mistakes += [f"column {i} has the name of an earlier one" for i in repeated]
     if mistakes:
-        text = "; ".join(mistakes)
-        raise DropRejected(text.encode("utf-8", "backslashreplace").decode()[:1000])
+        raise DropRejected("; ".join(mistakes)[:1000])
+
+
+class _CutLine(Exception):
+    """A line too long to be read stands inside a record."""
+
+
+class _LineFeed:
+    """Physical lines for the csv module, with a way back: a record that turns out broken gives its lines back."""
+
+    def __init__(self, stream: IO[bytes]) -> None:
+        self._source = _lines(stream)
+        self._waiting: deque[tuple[int, bytes, bool]] = deque()
+        self.taken: list[tuple[int, bytes, bool]] = []
+
+    def peek(self) -> tuple[int, bytes, bool] | None:
+        """The line the next record begins with; the record before it is done with."""
+        self.taken = []
+        if not self._waiting:
+            line = next(self._source, None)
+            if line is None:
+                return None
+            self._waiting.append(line)
+        return self._waiting[0]
+
+    def skip(self) -> None:
+        self._waiting.popleft()
+
+    def give_back(self) -> None:
+        """All lines of the record but its first will be read again, as records of their own."""
+        self._waiting.extendleft(reversed(self.taken[1:]))
+        self.taken = []
+
+    def __iter__(self) -> _LineFeed:
+        return self
+
+    def __next__(self) -> str:
+        line = self._waiting.popleft() if self._waiting else next(self._source)
+        self.taken.append(line)
+        if line[2] or len(self.taken) > RECORD_LINES:
+            raise _CutLine
+        return line[1].decode("utf-8", "surrogateescape")
+
+
+def _csv_records(feed: _LineFeed) -> Iterator[tuple[int, list[str] | None, RawRow | None]]:
+    """(line, cells, None) of each record, or (line, None, broken row). A broken record costs its first line only."""
+    reader = csv.reader(feed, strict=True)
+    while (first := feed.peek()) is not None:
+        number, raw, cut = first
+        if cut:
+            feed.skip()
+            message = f"line is over {LINE_LIMIT:,} bytes; one item or vote per row"
+            yield number, None, RawRow(number, {}, raw, "overlong_line", message)
+            continue
+        try:
+            yield number, next(reader), None
+        except (csv.Error, _CutLine) as error:
+            feed.give_back()
+            reader = csv.reader(feed, strict=True)
+            what = error if isinstance(error, csv.Error) else "a quote is opened and not closed"
+            message = f"not valid CSV ({what}); close quotes, and double those inside a cell"
+            yield number, None, RawRow(number, {}, raw.rstrip(b"\r\n"), "broken_csv", message)
 
 
 def _csv_rows(stream: IO[bytes], required: Sequence[str], batch_rows: int) -> Iterator[list[RawRow]]:
-    lines = (line.decode("utf-8", "surrogateescape") for _, line, _ in _lines(stream))
-    reader = csv.reader(lines, strict=True)
-    try:
-        header = [name.strip() for name in next(reader)]
-    except StopIteration:
-        raise DropRejected("the file is empty; deliver at least a header") from None
-    except csv.Error as error:
-        raise DropRejected(f"the header is not valid CSV ({error})") from None
+    feed = _LineFeed(stream)
+    records = _csv_records(feed)
+    _, cells, broken = next(records, (1, [], None))
+    if broken is not None or cells is None:
+        raise DropRejected(f"the header is {broken.message if broken else 'missing'}")
+    header = [name.strip() for name in cells]
     if any("\udc80" <= c <= "\udcff" for name in header for c in name):
         raise DropRejected("the header is not UTF-8; save the file as UTF-8")
     checked_header(header, required)
-    width = len(header)
+    yield from _batched((_csv_row(n, c, b, header) for n, c, b in records if c != []), batch_rows)
+
+
+def _csv_row(line: int, cells: list[str] | None, broken: RawRow | None, header: Sequence[str]) -> RawRow:
+    if broken is not None or cells is None:
+        assert broken is not None
+        return broken
+    row = RawRow(line, {})
+    joined = "\x1f".join(cells)
+    if len(cells) != len(header):
+        row.raw = ",".join(cells).encode("utf-8", "surrogateescape")
+        row.rule = "ragged_row"
+        row.message = f"row has {len(cells)} cells, the header {len(header)}; quote cells that hold commas or newlines"
+    elif "\x00" in joined:
+        row.raw = ",".join(cells).encode("utf-8", "surrogateescape")
+        row.rule, row.message = "nul_byte", "row holds a NUL byte; remove it"
+    elif not joined.isascii() and any("\udc80" <= c <= "\udcff" for c in joined):
+        row.raw = ",".join(cells).encode("utf-8", "surrogateescape")
+        row.rule, row.message = "invalid_utf8", "row is not UTF-8; save the file as UTF-8"
+    else:
+        row.fields = {name: cell for name, cell in zip(header, cells, strict=True) if cell != ""}
+    row.size = len(joined)
+    return row
+
+
+def _batched(rows: Iterator[RawRow], batch_rows: int) -> Iterator[list[RawRow]]:
+    """Rows in batches of so many rows, or fewer where they are large, so that a batch stays small in memory."""
     batch: list[RawRow] = []
-    while True:
-        first_line = reader.line_num + 1
-        try:
-            cells = next(reader)
-        except StopIteration:
-            break
-        except csv.Error as error:
-            batch.append(RawRow(first_line, {}, "", "broken_csv", f"not valid CSV ({error}); quote the cell"))
-            continue
-        if not cells:
-            continue
-        row = RawRow(first_line, {})
-        joined = "\x1f".join(cells)
-        if len(cells) != width:
-            row.raw = ",".join(cells)
-            row.rule = "ragged_row"
-            row.message = f"row has {len(cells)} cells, the header {width}; quote cells that hold commas or newlines"
-        elif "\x00" in joined:
-            row.raw = ",".join(cells)
-            row.rule, row.message = "nul_byte", "row holds a NUL byte; remove it"
-        elif any("\udc80" <= c <= "\udcff" for c in joined) if not joined.isascii() else False:
-            row.raw = ",".join(cells).encode("utf-8", "surrogateescape")
-            row.rule, row.message = "invalid_utf8", "row is not UTF-8; save the file as UTF-8"
-        else:
-            row.fields = {name: cell for name, cell in zip(header, cells, strict=True) if cell != ""}
+    size = 0
+    for row in rows:
         batch.append(row)
-        if len(batch) >= batch_rows:
+        size += row.size
+        if len(batch) >= batch_rows or size >= BATCH_BYTES:
             yield batch
-            batch = []
+            batch, size = [], 0
     if batch:
         yield batch
 
@@ -283,10 +380,17 @@ def _parquet_rows(path: Path, packed: str, required: Sequence[str], batch_rows: 
 
 
 def _parquet_batches(source: Any, required: Sequence[str], batch_rows: int) -> Iterator[list[RawRow]]:
-    with pq.ParquetFile(source) as file:
-        checked_header(file.schema_arrow.names, required)
+    try:
+        file = pq.ParquetFile(source)
+        names = file.schema_arrow.names
+    except (*_READ_ERRORS, *_DAMAGED_PARQUET_ERRORS):
+        raise DropRejected(_DAMAGED_PARQUET) from None
+    with file:
+        checked_header(names, required)
         number = 0
-        for record_batch in file.iter_batches(batch_size=batch_rows):
+        per_row = sum(file.metadata.row_group(i).total_byte_size for i in range(file.num_row_groups))
+        per_row = max(1, per_row // max(1, file.metadata.num_rows))
+        for record_batch in file.iter_batches(batch_size=max(1, min(batch_rows, BATCH_BYTES // per_row))):
             names = record_batch.schema.names
             try:
                 columns = [column.to_pylist() for column in record_batch.columns]
@@ -307,6 +411,8 @@ def _parquet_batches(source: Any, required: Sequence[str], batch_rows: int) -> I
                     row.rule, row.message = "nul_byte", "row holds a NUL byte; remove it"
                 batch.append(row)
             yield batch
+        if number != file.metadata.num_rows:
+            raise DropRejected(_DAMAGED_PARQUET)
 
 
 class _Unreadable:

@@ -30,8 +30,10 @@ REQUIRED: dict[Feed, tuple[str, ...]] = {
 }
 HOLDS_TEXT = frozenset({"text", "context", "rationale"})
 
+# RFC 5646, section 2.1: language, extended language, script, region, variants, extensions, private use.
 _LOCALE = re.compile(
-    r"[A-Za-z]{2,3}(-[A-Za-z]{3})?(-[A-Za-z]{4})?(-([A-Za-z]{2}|\d{3}))?(-([A-Za-z0-9]{5,8}|\d\w{3}))*"
+    r"[A-Za-z]{2,3}(-[A-Za-z]{3})?(-[A-Za-z]{4})?(-([A-Za-z]{2}|\d{3}))?(-([A-Za-z0-9]{5,8}|\d[A-Za-z0-9]{3}))*"
+    r"(-[0-9A-WY-Za-wy-z](-[A-Za-z0-9]{2,8})+)*(-[xX](-[A-Za-z0-9]{1,8})+)?"
 )
 _CONTROL = re.compile(r"[\x00-\x1f\x7f\u2028\u2029]")
 
@@ -126,7 +128,10 @@ def canonical_locale(tag: str) -> str:
     """A BCP 47 tag in its usual case: language lower, script title, region upper (RFC 5646, section 2.1.1)."""
     parts = tag.split("-")
     out = [parts[0].lower()]
-    for part in parts[1:]:
+    for i, part in enumerate(parts[1:], start=1):
+        if any(len(earlier) == 1 for earlier in parts[:i]):
+            out.append(part.lower())
+            continue
         cased = part.upper() if len(part) == 2 else part.title() if len(part) == 4 and part.isalpha() else part.lower()
         out.append(cased)
     return "-".join(out)
@@ -161,7 +166,9 @@ def _number(low: float, high: float, whole: bool = False) -> Callable[[Any], flo
         number = value
         if isinstance(value, str):
             try:
-                number = float(value)
+                if "_" in value:
+                    raise ValueError
+                number = int(value) if re.fullmatch(r"\s*[+-]?\d{1,30}\s*", value) else float(value)
             except ValueError:
                 raise Unfit("wrong_type", f"must be a number {span}, is {shown(value)}") from None
         elif isinstance(value, bool) or not isinstance(value, int | float):
@@ -240,6 +247,7 @@ FIELDS: dict[Feed, dict[str, Field]] = {
         "rationale": Field(_plain, pl.String),
     },
 }
+_ALIASES = [(name, alias) for fields in FIELDS.values() for name, f in fields.items() for alias in f.aliases]
 _EMPTY_IS_ABSENT = frozenset({"vote_id", "rater_id"})
 
 
@@ -299,8 +307,10 @@ def _converted(
         try:
             out[i] = convert(value)
         except Unfit as bad:
-            kept = None if name in HOLDS_TEXT else shown(value).strip('"')[:200]
-            broken.append(Broken(i, bad.rule, name, kept, f'"{name}" {bad.message}'))
+            holds_text = name in HOLDS_TEXT
+            kept = None if holds_text else shown(value).strip('"')[:200]
+            message = bad.message.split("; write it in quotes")[0] if holds_text else bad.message
+            broken.append(Broken(i, bad.rule, name, kept, f'"{name}" {message}'))
         else:
             if required and out[i] is None:
                 broken.append(Broken(i, "missing_value", name, None, f'"{name}" is empty'))
@@ -314,6 +324,9 @@ def _misspelt(name: str, fields: dict[str, Any], known: set[str]) -> str:
 
 def _extra(row: RawRow, known: set[str]) -> str | None:
     other = {k: v for k, v in row.fields.items() if k not in known and v is not None}
+    for name, alias in _ALIASES:
+        if row.fields.get(name) is not None and row.fields.get(alias) is not None:
+            other[alias] = row.fields[alias]
     if not other or row.rule is not None:
         return None
     try:
@@ -368,11 +381,15 @@ def finished_content(good: pl.DataFrame, day: date, file: str) -> pl.DataFrame:
 
 def finished_votes(good: pl.DataFrame, day: date, file: str, policies: Policies) -> pl.DataFrame:
     """Good vote rows with derived ids, kind and abstention filled in; ``is_current`` comes with the whole day."""
-    abstain = pl.DataFrame(
-        [(p.id, a) for p in policies for a in p.abstain],
-        schema={"policy": pl.String, "label": pl.String},
-        orient="row",
-    ).with_columns(is_abstain=pl.lit(True))
+    abstain = (
+        pl.DataFrame(
+            [(p.id, a) for p in policies for a in p.abstain],
+            schema={"policy": pl.String, "label": pl.String},
+            orient="row",
+        )
+        .unique()
+        .with_columns(is_abstain=pl.lit(True))
+    )
     frame = (
         good.lazy()
         .with_columns(

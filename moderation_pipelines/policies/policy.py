@@ -65,6 +65,8 @@ class Policy(Strict):
         ids = [label.id for label in self.labels]
         for i in sorted({i for i in ids if ids.count(i) > 1}):
             mistakes.append(f'label "{i}" stands twice')
+        for i in sorted({i for i in self.abstain if self.abstain.count(i) > 1}):
+            mistakes.append(f'abstention "{i}" stands twice')
         for i in sorted(set(self.abstain) & set(ids)):
             mistakes.append(f'"{i}" is both a label and an abstention; keep one')
         if not any(label.violating for label in self.labels):

@@ -23,6 +23,9 @@ def run_sql(home: Home, query: str) -> tuple[list[str], list[tuple[Any, ...]]]:
         for name, source in _sources(home).items():
             connection.execute(f'CREATE VIEW "{name}" AS SELECT {source}')
         connection.execute("SET lock_configuration=true")
+        statements = connection.extract_statements(query)
+        if len(statements) != 1 or statements[0].type.name not in ("SELECT", "EXPLAIN"):
+            raise UserError("SQL: one SELECT at a time; the warehouse is written by the pipeline alone")
         result = connection.execute(query)
         columns = [d[0] for d in result.description or []]
         return columns, result.fetchall()

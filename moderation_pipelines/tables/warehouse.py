@@ -11,6 +11,7 @@ from datetime import date
 from pathlib import Path
 
 import polars as pl
+import pyarrow.parquet as pq
 
 from moderation_pipelines.errors import ReadFailure
 from moderation_pipelines.home import Home
@@ -91,7 +92,7 @@ class Warehouse:
         if not files:
             return table.empty().lazy()
         try:
-            frame = pl.scan_parquet(files, hive_partitioning=False, missing_columns="insert")
+            frame = pl.scan_parquet(files, hive_partitioning=False, glob=False, missing_columns="insert")
             frame.collect_schema()
         except (OSError, pl.exceptions.PolarsError) as error:
             raise ReadFailure(f"table {table.name} cannot be read: {type(error).__name__}") from error
@@ -109,7 +110,7 @@ class Warehouse:
     def rows(self, table: Table, day: date | None = None) -> int:
         """Rows written for the day, from the file's footer; 0 if nothing was written."""
         file = self.file(table, day)
-        return pl.scan_parquet(file).select(pl.len()).collect().item() if file.is_file() else 0
+        return int(pq.read_metadata(file).num_rows) if file.is_file() else 0
 
 
 def table_named(name: str) -> Table:

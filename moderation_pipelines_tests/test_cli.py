@@ -1,0 +1,97 @@
+"""The command line with bad input: a message, an exit code, never a traceback."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from moderation_pipelines_tests.conftest import DAY, SmallHome, modpipe
+
+VOTE = '{"item_id": "i%d", "policy": "harassment", "label": "%s", "rater_id": "r%d"}\n'
+
+
+@pytest.mark.parametrize(
+    ("arguments", "code", "said"),
+    [
+        (["run"], 1, "no drops under"),
+        (["run", "--date", "yesterday"], 2, "not a day like"),
+        (["run", "--date", "2026-03-02", "--since", "2026-03-01"], 2, "--date stands alone"),
+        (["eval-sets", "show", "nothing"], 1, 'eval set "nothing" has no release'),
+        (["eval-sets", "show", "../../etc"], 1, "has no release"),
+        (["sql", "selec 1"], 1, "SQL: Parser Error"),
+        (["sql", "select * from '/etc/passwd'"], 1, "SQL:"),
+        (["sql", "copy (select 1) to '/tmp/modpipe-never.csv'"], 1, "SQL:"),
+        (["drop", "/no/such/file.csv", "--feed", "labels"], 1, "no such file"),
+    ],
+)
+def test_mistakes_on_the_command_line(small: SmallHome, arguments: list[str], code: int, said: str) -> None:
+    done = modpipe(*arguments, "--home", str(small.home.root))
+    assert done.returncode == code
+    assert said in done.stderr + done.stdout
+    assert "Traceback" not in done.stderr
+    assert not Path("/tmp/modpipe-never.csv").exists()
+
+
+def test_a_home_that_is_not_there() -> None:
+    done = modpipe("check", "--home", "/no/such/home")
+    assert (done.returncode, "is not a folder" in done.stderr) == (1, True)
+
+
+def test_check_lists_every_mistake_and_fails(small: SmallHome) -> None:
+    small.write("prompts/harassment/policy.yaml", "id: harassment\ntitel: x\n")
+    small.write("prompts/levels/examples.jsonl", "nonsense\n")
+    done = modpipe("check", "--home", str(small.home.root))
+    assert done.returncode == 1
+    assert 'prompts/harassment/policy.yaml:2: key "titel" is not known; did you mean "title"?' in done.stderr
+    assert "prompts/levels/examples.jsonl:1: not valid JSON" in done.stderr
+    # The same mistakes stop a run before it starts.
+    small.deliver("labels", "f.jsonl", VOTE % (1, "fine", 1))
+    done = modpipe("run", "--home", str(small.home.root))
+    assert (done.returncode, "titel" in done.stderr, "Traceback" in done.stderr) == (1, True, False)
+
+
+def test_drop_checks_places_and_says_what_would_be_quarantined(small: SmallHome, tmp_path: Path) -> None:
+    file = tmp_path / "votes.jsonl"
+    file.write_text(VOTE % (1, "fine", 1) + VOTE % (2, "finne", 1) + "{\n")
+    arguments = ["drop", str(file), "--feed", "labels", "--date", str(DAY), "--home", str(small.home.root)]
+    done = modpipe(*arguments, "--check-only")
+    placed = small.home.drops / "labels" / str(DAY) / "votes.jsonl"
+    assert (done.returncode, placed.exists()) == (0, False)
+    done = modpipe(*arguments)
+    assert done.returncode == 0
+    assert 'votes.jsonl:2: label "finne" is not in policy "harassment"; did you mean "fine"?' in done.stdout
+    assert "votes.jsonl:3: not valid JSON" in done.stdout
+    assert "3 rows: 1 good, 2 to quarantine, 0 duplicates" in done.stdout
+    assert placed.read_bytes() == file.read_bytes()
+    assert [p.name for p in placed.parent.iterdir()] == ["votes.jsonl"]
+
+
+def test_drop_rejects_what_cannot_be_read_and_places_nothing(small: SmallHome, tmp_path: Path) -> None:
+    file = tmp_path / "votes.csv.gz"
+    file.write_bytes(b"not gzip")
+    done = modpipe("drop", str(file), "--feed", "labels", "--date", str(DAY), "--home", str(small.home.root))
+    assert (done.returncode, "rejected: not a valid gzip file" in done.stderr) == (1, True)
+    assert not (small.home.drops / "labels").exists()
+
+
+def test_a_rejected_drop_fails_the_run_but_the_rest_goes_on(small: SmallHome) -> None:
+    small.deliver("content", "c.jsonl", '{"item_id": "i1", "text": "hello", "locale": "en"}\n')
+    small.deliver("labels", "a.jsonl", "".join(VOTE % (1, "fine", k) for k in range(3)))
+    small.deliver("labels", "b.parquet", b"PAR1 but broken")
+    done = modpipe("run", "--home", str(small.home.root))
+    assert done.returncode == 1
+    assert f"labels/{DAY}/b.parquet: rejected: not a valid Parquet file" in done.stderr
+    assert "Traceback" not in done.stderr
+    assert (small.home.reports / str(DAY) / "report.html").exists()
+    assert (small.home.dagster_home / "dagster.yaml").exists()
+
+
+def test_gold_only_votes_only_and_empty_days_run_through(small: SmallHome) -> None:
+    gold = '{"item_id": "i%d", "policy": "levels", "label": "mild", "kind": "gold"}\n'
+    small.deliver("labels", "gold.jsonl", "".join(gold % k for k in range(5)))
+    done = modpipe("run", "--home", str(small.home.root))
+    assert done.returncode == 0, done.stderr
+    report = (small.home.reports / str(DAY) / "report.html").read_text()
+    assert "votes wait for their content" in report
+    assert "No rater cards" in report
