@@ -9,7 +9,7 @@ export GX_ANALYTICS_ENABLED := false
 export DAGSTER_DISABLE_TELEMETRY := yes
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo ui test test-fast lint format docs lock clean
+.PHONY: help setup demo ui test test-long lint format docs lock clean
 
 help:  ## List the verbs
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  make %-10s %s\n", $$1, $$2}'
@@ -26,11 +26,11 @@ demo: $(STAMP)  ## Run the whole pipeline on the sample drops, in data/demo
 ui: $(STAMP)  ## Open the Dagster UI on 127.0.0.1 (PORT=3000; MODERATION_HOME chooses the home)
 	@$(BIN)/modpipe ui --port $(PORT)
 
-test: $(STAMP)  ## Run the whole test suite
-	@$(BIN)/python -m pytest
+test: $(STAMP)  ## Run the test suite (minutes; the long tests are apart)
+	@$(BIN)/python -m pytest -m "not slow and not browser"
 
-test-fast: $(STAMP)  ## Run the tests that take no browser and no long time
-	@$(BIN)/python -m pytest -m "not slow and not browser and not homes"
+test-long: $(STAMP)  ## Run the long tests: browser, and real homes end to end
+	@$(BIN)/python -m pytest -m "slow or browser"
 
 lint: $(STAMP)  ## Formatter, linter, type checker, dead links in the docs
 	@$(BIN)/ruff format --check .

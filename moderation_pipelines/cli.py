@@ -221,6 +221,12 @@ def demo(home: HomeOption = None) -> None:
         theirs = [p for p in drops.rglob("*") if p.is_file() and str(p.relative_to(root)) not in files]
         if theirs:
             raise UserError(f"{root} holds drops that are not the sample's; name another folder with --home")
+    changed = [name for name, data in files.items() if (root / name).exists() and (root / name).read_bytes() != data]
+    if changed:
+        raise UserError(
+            f"{root / changed[0]} differs from the sample's and would be overwritten; name another folder with --home, "
+            "or remove this one"
+        )
     root.mkdir(parents=True, exist_ok=True)
     place = find_home(root)
     for name, data in files.items():
@@ -426,4 +432,8 @@ def main() -> None:
         sys.exit(1)
     except BrokenPipeError:
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        sys.exit(1)
+    except OSError as error:
+        place = f"{error.filename}: " if error.filename else ""
+        err.print(escape(f"{place}{error.strerror or type(error).__name__}"), style="red")
         sys.exit(1)

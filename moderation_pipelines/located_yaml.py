@@ -17,6 +17,12 @@ from moderation_pipelines.errors import Problem, UserError, did_you_mean
 
 Step = str | int
 
+# Keys whose value may hold a secret by mistake: it is never shown; this says what would be right.
+SECRETIVE = {
+    "api_key_env": "give the name of an environment variable in capitals, e.g. OPENAI_API_KEY",
+    "base_url": "give an address like https://host/v1, without key or password",
+}
+
 
 @dataclass
 class Located:
@@ -117,8 +123,10 @@ def model_problems(error: ValidationError, located: Located, model: type[BaseMod
         elif kind == "literal_error":
             allowed = str(item.get("ctx", {}).get("expected", "")).replace("'", '"')
             message = f'"{dotted}" is {given!r}; allowed: {allowed}'
-        elif kind.startswith("value_error"):
+        elif kind.startswith("value_error") and not (where and where[-1] in SECRETIVE):
             message = f'"{dotted}": {item["msg"].removeprefix("Value error, ")}'
+        elif where and where[-1] in SECRETIVE:
+            message = f'"{dotted}": {item["msg"].removeprefix("Value error, ").lower()}; {SECRETIVE[str(where[-1])]}'
         else:
             shown = repr(given)[:60]
             message = f'"{dotted}" is {shown}: {item["msg"][0].lower()}{item["msg"][1:]}'

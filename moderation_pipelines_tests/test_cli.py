@@ -21,7 +21,10 @@ VOTE = '{"item_id": "i%d", "policy": "harassment", "label": "%s", "rater_id": "r
         (["eval-sets", "show", "../../etc"], 1, "has no release"),
         (["sql", "selec 1"], 1, "SQL: Parser Error"),
         (["sql", "select * from '/etc/passwd'"], 1, "SQL:"),
-        (["sql", "copy (select 1) to '/tmp/modpipe-never.csv'"], 1, "SQL:"),
+        (["sql", "copy (select 1) to '/tmp/modpipe-never.csv'"], 1, "one SELECT"),
+        (["sql", ""], 1, "one SELECT at a time"),
+        (["sql", "select 1; select 2"], 1, "one SELECT at a time"),
+        (["sql", "copy (select 1) to 'data/warehouse/x.parquet'"], 1, "one SELECT at a time"),
         (["drop", "/no/such/file.csv", "--feed", "labels"], 1, "no such file"),
     ],
 )
@@ -95,3 +98,31 @@ def test_gold_only_votes_only_and_empty_days_run_through(small: SmallHome) -> No
     report = (small.home.reports / str(DAY) / "report.html").read_text()
     assert "votes wait for their content" in report
     assert "No rater cards" in report
+
+
+def test_demo_never_overwrites_what_people_wrote(tmp_path: Path) -> None:
+    mine = tmp_path / "prompts" / "scams" / "policy.yaml"
+    mine.parent.mkdir(parents=True)
+    mine.write_text("mine")
+    done = modpipe("demo", "--home", str(tmp_path))
+    assert (done.returncode, mine.read_text()) == (1, "mine")
+    assert "would be overwritten" in done.stderr
+    assert modpipe("demo", "--home", "/dev/null/x").returncode == 1
+
+
+def test_a_judge_that_cannot_be_asked_stops_no_other_and_fails_the_run(small: SmallHome) -> None:
+    judges = "endpoints:\n  far: {base_url: 'http://127.0.0.1:9/v1', api_key_env: NO_SUCH_KEY}\njudges:\n  llm: {endpoint: far, model: m}\n"
+    small.write("prompts/judges.yaml", judges)
+    items = [(k, "you awful pest %d" % k if k % 2 else "a lovely garden %d" % k) for k in range(80)]
+    small.deliver(
+        "content", "c.jsonl", "".join('{"item_id": "i%d", "text": "%s", "locale": "en"}\n' % i for i in items)
+    )
+    votes = "".join(VOTE % (k, "bad" if k % 2 else "fine", r) for k, _ in items for r in range(2))
+    small.deliver("labels", "l.jsonl", votes)
+    done = modpipe("run", "--home", str(small.home.root))
+    assert done.returncode == 1
+    assert "llm: http://127.0.0.1:9/v1: the environment variable NO_SUCH_KEY is not set" in done.stderr
+    assert "Traceback" not in done.stderr
+    assert "baseline-ngram" in done.stdout
+    report = (small.home.reports / str(DAY) / "report.html").read_text()
+    assert "calls of llm on harassment ended as api_error" in report

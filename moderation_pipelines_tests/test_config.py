@@ -12,7 +12,7 @@ from moderation_pipelines.home import Settings, find_home
 from moderation_pipelines.prompting.library import prompts_frame
 from moderation_pipelines.prompting.prompts import fenced_item, load_prompt
 from moderation_pipelines.tables.schema import PROMPTS
-from moderation_pipelines_tests.conftest import HARASSMENT, SmallHome
+from moderation_pipelines_tests.conftest import HARASSMENT, ROOT, SmallHome
 
 
 def problems(small: SmallHome) -> list[str]:
@@ -89,7 +89,9 @@ judges:
     [
         ("endpoint: local", "endpoint: locl", 'judges.yaml:4: endpoint "locl" is not defined; did you mean "local"?'),
         ("api_key_env: SOME_KEY", "api_key: sk-123", "judges.yaml:2: a key never stands in a file"),
-        ("http://127.0.0.1:9/v1", "127.0.0.1:9", "is not an address like"),
+        ("http://127.0.0.1:9/v1", "sk-123", "not an address; give an address like"),
+        ("api_key_env: SOME_KEY", "api_key_env: sk-123", "give the name of an environment variable in capitals"),
+        ("api_key_env: SOME_KEY", "api_key_env: [sk-123]", "give the name of an environment variable in capitals"),
         ("http://127.0.0.1:9/v1", "http://u:p@h/v1", "an address holds no key or password"),
         ("prompt: compiled", "prompt: v3", 'judges.yaml:4: prompt "v3" is missing for policy "harassment"'),
         ("model: m", "modl: m", 'key "modl" is not known; did you mean "model"?'),
@@ -104,6 +106,17 @@ def test_a_judge_mistake_is_named_with_its_line(small: SmallHome, old: str, new:
     found = "\n".join(problems(small))
     assert said in found
     assert "sk-123" not in found
+
+
+def test_two_sets_may_not_share_a_name_not_even_a_default_one(small: SmallHome) -> None:
+    small.write("prompts/harassment/eval_sets.yaml", "eval_sets:\n  - name: levels\n")
+    assert any('name "levels" belongs to the default set of policy levels' in p for p in problems(small))
+
+
+def test_odd_yaml_tags_are_mistakes_with_a_line(small: SmallHome) -> None:
+    for tag in ("!!timestamp foo", "!!bool maybe", '!!int ""'):
+        small.write("prompts/harassment/policy.yaml", HARASSMENT.replace("title: Harassment", f"title: {tag}"))
+        assert any(p.startswith("prompts/harassment/policy.yaml:2") for p in problems(small))
 
 
 def test_sound_judges_are_sound(small: SmallHome) -> None:
@@ -161,7 +174,18 @@ def test_an_item_cannot_close_its_own_fence() -> None:
 
 def test_settings_come_from_the_environment_and_are_checked(tmp_path: object) -> None:
     assert Settings.from_env({"MODERATION_WINDOW_DAYS": "7"}).window_days == 7
-    with pytest.raises(UserError, match='MODERATION_WINDOW_DAYS="soon" is not a number'):
+    with pytest.raises(UserError, match='MODERATION_WINDOW_DAYS="soon" is not a whole number'):
         Settings.from_env({"MODERATION_WINDOW_DAYS": "soon"})
-    with pytest.raises(UserError, match="is not a folder"):
-        find_home("/no/such/folder")
+    with pytest.raises(UserError, match="MODERATION_SCHEDULE=.*MODERATION_TIMEZONE="):
+        Settings.from_env({"MODERATION_SCHEDULE": "banana", "MODERATION_TIMEZONE": "Mars/X"})
+    for missing in ("/no/such/folder", "~nobody-of-this-name/x"):
+        with pytest.raises(UserError, match="is not a folder|cannot be found"):
+            find_home(missing)
+
+
+def test_the_tables_page_is_made_from_the_schemas() -> None:
+    import subprocess
+    import sys
+
+    made = subprocess.run([sys.executable, "tools/tables_page.py"], cwd=ROOT, capture_output=True, text=True, check=True)
+    assert (ROOT / "docs" / "tables.md").read_text(encoding="utf-8") == made.stdout

@@ -18,6 +18,7 @@ from moderation_pipelines.eval_sets.build import candidate_for
 from moderation_pipelines.eval_sets.release import Candidate, Published, find_release, publish, release_diff, releases
 from moderation_pipelines.eval_sets.selection import allocation
 from moderation_pipelines.eval_sets.specs import EvalSetSpec
+from moderation_pipelines.home import Settings
 from moderation_pipelines.ingest.text import text_sha256
 from moderation_pipelines.tables.schema import CONSENSUS, CONTENT, DROPS, VOTES
 from moderation_pipelines_tests.conftest import DAY, SmallHome
@@ -196,6 +197,20 @@ def test_a_failed_audit_publishes_nothing_and_keeps_the_candidate(small: SmallHo
 def test_an_empty_frame_is_said_and_publishes_nothing(small: SmallHome) -> None:
     small.ingest()
     assert released(small).status == "empty"
+
+
+def test_fewer_items_than_strata_are_drawn_without_strata(small: SmallHome) -> None:
+    fill(small)
+    made = candidate(small, EvalSetSpec(name="harassment", size=1, stratify_by=("label",)))
+    assert made.items["stratum"].to_list() == ["all"]
+    assert made.items["weight"].sum() == pytest.approx(made.frame.items.height)
+
+
+def test_the_share_of_the_eval_side_is_fixed_for_ever(small: SmallHome) -> None:
+    fill(small)
+    small.settings = Settings(eval_share=0.7)
+    with pytest.raises(UserError, match=r"is 0.7, but this home's items were split with 0.5"):
+        small.ingest()
 
 
 def test_unknown_sets_and_versions_are_named(small: SmallHome) -> None:

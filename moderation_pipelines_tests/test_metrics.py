@@ -121,6 +121,15 @@ def test_undefined_metrics_are_null_with_a_note(truth: list[int], flagged: list[
     assert said in str(row["note"])
 
 
+def test_where_resampling_says_nothing_there_is_no_interval_or_another() -> None:
+    m = by_name(slice_metrics(scored([1, 1, 1] + [0] * 27, [1, 1, 1] + [0] * 27), 200, 1))
+    # Every resample of a perfect judge is perfect. F1 through J = 3 of 3: Wilson low 0.4385, F1 low 2 J / (1 + J).
+    assert (m["f1"]["value"], m["f1"]["interval"]) == (1.0, "wilson_jaccard")
+    assert m["f1"]["ci_low"] == pytest.approx(2 * 0.4385 / 1.4385, abs=1e-4)
+    assert (m["cohen_kappa"]["value"], m["cohen_kappa"]["ci_low"]) == (1.0, None)
+    assert "no interval" in str(m["cohen_kappa"]["note"])
+
+
 def test_probability_metrics_agree_with_scikit_learn() -> None:
     from sklearn.metrics import average_precision_score, brier_score_loss, roc_auc_score
 

@@ -15,7 +15,8 @@ from moderation_pipelines.definitions import STAGES, build_defs
 from moderation_pipelines.errors import ReadFailure
 from moderation_pipelines.home import Settings
 from moderation_pipelines.ingest.landing import landing_days
-from moderation_pipelines.orchestration.drop_sensor import MAX_ATTEMPTS, RunState, SeenState, plan
+from moderation_pipelines.orchestration.drop_sensor import MAX_ATTEMPTS, RunState, SeenState, plan, window_fingerprints
+from moderation_pipelines.orchestration.pipeline import Pipeline
 from moderation_pipelines.orchestration.runner import instance_of
 from moderation_pipelines.tables.schema import VOTES
 from moderation_pipelines_tests.conftest import DAY, ROOT, SmallHome
@@ -61,9 +62,14 @@ def test_schedule_and_sensor_are_on_and_checks_are_named(small: SmallHome) -> No
 
 
 def test_the_schedule_asks_for_yesterday(small: SmallHome) -> None:
-    schedule = build_defs(small.home, Settings()).resolve_schedule_def("daily_metrics")
+    defs = build_defs(small.home, Settings())
+    schedule = defs.resolve_schedule_def("daily_metrics")
     with dg.DagsterInstance.ephemeral() as instance:
-        context = dg.build_schedule_context(instance, scheduled_execution_time=datetime(2026, 3, 3, 6, tzinfo=UTC))
+        context = dg.build_schedule_context(
+            instance,
+            scheduled_execution_time=datetime(2026, 3, 3, 6, tzinfo=UTC),
+            repository_def=defs.get_repository_def(),
+        )
         data = schedule.evaluate_tick(context)
     assert [(r.partition_key, r.run_key) for r in data.run_requests or []] == [("2026-03-02", "2026-03-02")]
 
@@ -160,6 +166,14 @@ def test_a_day_whose_files_are_gone_is_asked_for_once() -> None:
     assert steps == [[], [f"{D1}:a:1"], [], [f"{D1}:gone:1"], [], []]
 
 
+def test_a_day_depends_on_its_window_and_on_nothing_else() -> None:
+    d1, d2, d9 = date(2026, 3, 1), date(2026, 3, 2), date(2026, 3, 9)
+    before = window_fingerprints({d1: "a", d2: "b", d9: "c"}, window_days=3)
+    after = window_fingerprints({d1: "A", d2: "b", d9: "c"}, window_days=3)
+    assert {d for d in before if before[d] != after[d]} == {str(d1), str(d2)}
+    assert before[str(d9)] == window_fingerprints({d9: "c"}, window_days=3)[str(d9)]
+
+
 def test_what_is_in_the_landing_zone(small: SmallHome) -> None:
     small.deliver("labels", "f.jsonl", "x")
     for name in (".hidden", "_note", "f.tmp", "f.part"):
@@ -182,13 +196,16 @@ class Sensed:
     """A sensor looked through, with its cursor and its runs carried out."""
 
     def __init__(self, small: SmallHome, instance: dg.DagsterInstance) -> None:
-        self.defs = build_defs(small.home, small.settings)
+        self.pipeline = Pipeline(small.home, small.settings)
+        self.defs = build_defs(small.home, small.settings, "CRITICAL")
         self.instance, self.cursor = instance, None
 
     def look(self) -> list[str]:
-        repository = self.defs.get_repository_def()
         context = dg.build_sensor_context(
-            self.instance, cursor=self.cursor, repository_def=repository, definitions=self.defs
+            self.instance,
+            cursor=self.cursor,
+            repository_def=self.defs.get_repository_def(),
+            resources={"pipeline": self.pipeline},
         )
         data = self.defs.resolve_sensor_def("label_drop_sensor").evaluate_tick(context)
         self.cursor = data.cursor
@@ -204,7 +221,6 @@ class Sensed:
                 partition_key=r.partition_key,
                 tags={"dagster/run_key": str(r.run_key)},
                 raise_on_error=False,
-                run_config={"loggers": {"console": {"config": {"log_level": "CRITICAL"}}}},
             ).success
             for r in self.requests
         ]
@@ -232,10 +248,15 @@ def test_sensor_through_the_life_of_a_day(small: SmallHome, sensed: Sensed) -> N
     assert [sensed.look(), sensed.look()] == [[], [str(DAY)]]
     assert sensed.run() == [True]
     assert small.warehouse.scan(VOTES).collect().height == 2
-    # Late: a file for an older day.
+    # Late: a file for an older day. The day within its window reads it too, so both are processed, older first.
     old = DAY - timedelta(days=20)
     small.deliver("labels", "late.jsonl", [VOTE], old)
-    assert [sensed.look(), sensed.look()] == [[], [str(old)]]
+    assert [sensed.look(), sensed.look()] == [[], [str(old), str(DAY)]]
+    assert sensed.run() == [True, True]
+    # So old that no later day reads it: it alone.
+    older = DAY - timedelta(days=60)
+    small.deliver("labels", "late.jsonl", [VOTE], older)
+    assert [sensed.look(), sensed.look()] == [[], [str(older)]]
     assert sensed.run() == [True]
     assert [sensed.look(), sensed.look()] == [[], []]
 

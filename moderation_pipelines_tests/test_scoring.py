@@ -46,6 +46,12 @@ def completion(content: Any, **more: Any) -> dict[str, Any]:
         (completion('{"label": "bad", "p_violating": true}'), "verdict", "bad", None),
         (completion('{"label": "awful", "p_violating": 0.9}'), "parse_error", None, None),
         (completion("It could be fine or bad."), "parse_error", None, None),
+        (completion('{"label": "fine"} or {"label": "bad"}'), "parse_error", None, None),
+        (completion('<think>maybe {"label": "fine"}</think>{"label": "bad", "p_violating": 1}'), "verdict", "bad", 1.0),
+        (completion('{"label": "bad", "p_violating": 1' + "0" * 400 + "}"), "verdict", "bad", None),
+        (completion('{"label": "fine"}', finish_reason="error"), "api_error", None, None),
+        ({"error": {"code": 502}}, "api_error", None, None),
+        ({"choices": [{"message": "hello"}]}, "parse_error", None, None),
         (completion(""), "parse_error", None, None),
         (completion(None), "parse_error", None, None),
         ({"choices": []}, "parse_error", None, None),
@@ -114,7 +120,7 @@ class Scripted:
 
 def requests(*names: str) -> list[Request]:
     bodies = [{"model": "m", "max_tokens": 10, "messages": [{"role": "user", "content": n}]} for n in names]
-    return [Request(request_key("chat.completions", b), b, LABELS) for b in bodies]
+    return [Request(request_key("here", b, LABELS), b, LABELS) for b in bodies]
 
 
 @contextmanager
@@ -204,16 +210,74 @@ def test_a_missing_key_is_named_before_anything_is_sent(tmp_path: Path, monkeypa
     assert app.asked == {}
 
 
+PRICE = Price(input_usd_per_million=1e6, output_usd_per_million=1e6)
+
+
 def test_a_budget_is_never_crossed(tmp_path: Path) -> None:
     # Each call may cost at most (1 + 100) read and 10 written tokens at 1 $ per token: 111 $; it does cost 100 + 10.
     app = Scripted(good)
-    price = Price(input_usd_per_million=1e6, output_usd_per_million=1e6)
     with running(app, tmp_path, concurrency=3) as (endpoint, ledger):
-        settled = score_requests(requests(*"abcdef"), endpoint, ledger, DAY, price, budget_usd=335.0)
-    outcomes = sorted(s.outcome for s in settled.values())
-    assert outcomes == ["over_budget"] * 3 + ["verdict"] * 3
-    assert sum(s.cost_usd or 0 for s in settled.values()) == pytest.approx(330.0)
-    assert sum(app.asked.values()) == 3
+        settled = score_requests(requests(*"abcdef"), endpoint, ledger, DAY, PRICE, budget_usd=335.0, account="j")
+        outcomes = sorted(s.outcome for s in settled.values())
+        assert outcomes == ["over_budget"] * 3 + ["verdict"] * 3
+        assert sum(s.cost_usd or 0 for s in settled.values()) == pytest.approx(330.0)
+        # Another run on the same day goes on from what was spent; another day, or another judge, starts anew.
+        again = score_requests(requests(*"abcdef"), endpoint, ledger, DAY, PRICE, budget_usd=335.0, account="j")
+        assert sorted(s.outcome for s in again.values()) == outcomes
+        assert sum(app.asked.values()) == 3
+        other = score_requests(requests("f"), endpoint, ledger, DAY, PRICE, budget_usd=335.0, account="k")
+        assert [s.outcome for s in other.values()] == ["verdict"]
+
+
+def test_retries_that_may_be_billed_count_against_the_budget(tmp_path: Path) -> None:
+    app = Scripted(lambda *_: (200, "hang", {}))
+    with running(app, tmp_path, timeout_seconds=0.2, max_attempts=4, concurrency=1) as (endpoint, ledger):
+        settled = score_requests(requests("a"), endpoint, ledger, DAY, PRICE, budget_usd=230.0, account="j")
+        assert ledger.spent(str(DAY), "j") == pytest.approx(222.0)
+    # Two holds of 111 $ fit into 230 $, a third does not.
+    assert (app.asked["a"], [s.outcome for s in settled.values()]) == (2, ["timeout"])
+
+
+@pytest.mark.parametrize(
+    ("answer", "outcome"),
+    [
+        ((200, [], {}), "api_error"),
+        ((200, b"[" * 200_000, {}), "api_error"),
+        ((200, {"error": {"code": 502, "message": "upstream"}}, {}), "api_error"),
+        ((429, {"error": {"message": "x"}}, {"retry-after": "Mon, 02 Mar 2020 00:00:00 -0000"}), "api_error"),
+        ((400, {"error": {"code": {"deep": 1}, "message": "x"}}, {}), "api_error"),
+        ((200, completion('{"label": "bad", "rationale": "\\ud83d"}'), {}), "verdict"),
+        ((200, completion('{"label": "bad"}', usage={"prompt_tokens": 10**30, "completion_tokens": 1}), {}), "verdict"),
+        ((200, completion('{"label": "bad"}', model="m" * 5000), {}), "verdict"),
+    ],
+)
+def test_an_odd_answer_settles_its_item_and_no_other(
+    tmp_path: Path, answer: tuple[int, Any, dict[str, str]], outcome: str
+) -> None:
+    app = Scripted(lambda name, _: answer if name == "odd" else good())
+    asked = requests("odd", "a", "b")
+    with running(app, tmp_path, max_attempts=1) as (endpoint, ledger):
+        settled = score_requests(asked, endpoint, ledger, DAY)
+    assert [settled[r.key].outcome for r in asked] == [outcome, "verdict", "verdict"]
+    assert settled[asked[0].key].attempts == 1
+
+
+def test_a_slow_body_is_a_timeout_and_no_proxy_sees_loopback(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("HTTP_PROXY", "http://127.0.0.1:9")
+    monkeypatch.setenv("ALL_PROXY", "http://127.0.0.1:9")
+    app = Scripted(lambda name, _: (200, "hang", {}) if name == "slow" else good())
+    asked = requests("slow", "quick")
+    with running(app, tmp_path, timeout_seconds=0.3, max_attempts=1) as (endpoint, ledger):
+        settled = score_requests(asked, endpoint, ledger, DAY)
+    assert [settled[r.key].outcome for r in asked] == ["timeout", "verdict"]
+
+
+def test_the_identity_of_a_request_covers_whom_is_asked_and_how_the_answer_is_read() -> None:
+    body = {"model": "m", "messages": []}
+    base = request_key("a", body, LABELS)
+    assert request_key("a", dict(reversed(body.items())), LABELS) == base
+    assert len({base, request_key("b", body, LABELS), request_key("a", {**body, "model": "n"}, LABELS)}) == 3
+    assert request_key("a", body, LabelSet(("fine", "bad"), frozenset({"fine"}))) != base
 
 
 def test_concurrency_is_bounded_and_every_request_settles_once(tmp_path: Path) -> None:
@@ -313,7 +377,7 @@ def test_the_baseline_learns_and_answers_through_the_client(small: SmallHome, tm
             "what a pest",
             "earlier: garden",
         )
-        request = Request(request_key("chat.completions", body), body, LABELS)
+        request = Request(request_key("here", body, LABELS), body, LABELS)
         settled = score_requests([request], endpoint, ledger, DAY)[request.key]
     assert (settled.outcome, settled.label, settled.p_source) == ("verdict", "bad", "stated")
     assert settled.p_violating == pytest.approx(model.answer("what a pest")[1], abs=1e-6)

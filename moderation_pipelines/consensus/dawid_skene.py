@@ -6,7 +6,6 @@ from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy.sparse import csr_matrix
 
 FloatArray = NDArray[np.float64]
 IntArray = NDArray[np.int64]
@@ -43,12 +42,15 @@ def dawid_skene(
     """Fit Dawid-Skene to votes given as three equally long index arrays. Starts from vote shares; deterministic.
 
     ``gold`` holds a label index per item or -1; the posterior of those items stays fixed on it. ``smoothing`` is a
-    Dirichlet prior of as many pseudo-votes per row of a rater's confusion matrix, spread as the matrix of all
-    raters pooled against the vote shares: a rater seen rarely looks like the average one. That prior stays fixed, so
-    the penalised log-likelihood never falls; stops when it gains less than ``tolerance`` per vote. With no votes the posterior is the prior.
+    Dirichlet prior of as many pseudo-votes per row of a rater's confusion matrix, spread as the matrix of all raters
+    pooled against the vote shares: a rater seen rarely looks like the average one. That prior stays fixed, so the
+    penalised log-likelihood never falls; stops when it gains less than ``tolerance`` per vote. With no votes the
+    posterior is the prior.
     Source: Dawid & Skene (1979), Applied Statistics 28, 20-28; EM with a Dirichlet prior as in Paun et al. (2018),
     TACL 6, 571-585.
     """
+    from scipy.sparse import csr_matrix
+
     one = np.ones(len(items))
     votes = csr_matrix((one, (items, raters * n_labels + labels)), shape=(n_items, n_raters * n_labels))
     shares = np.asarray(csr_matrix((one, (items, labels)), shape=(n_items, n_labels)).todense()) + 0.0

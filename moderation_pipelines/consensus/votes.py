@@ -15,8 +15,8 @@ DELIVERY = ("drop_date", "drop_file", "drop_line")
 def window_votes(votes: pl.LazyFrame, policies: Policies) -> pl.LazyFrame:
     """The window's votes on known policies with ``is_current`` decided anew over all its days.
 
-    A vote_id delivered for an item and policy on several days counts once, as last delivered. Rows come in delivery order. Votes whose
-    policy or label has left the policies since they were delivered are left out.
+    A vote_id delivered for an item and policy on several days counts once, as last delivered. Rows come in delivery
+    order. Votes whose policy or label has left the policies since they were delivered are left out.
     """
     allowed = pl.DataFrame(
         [(p.id, label) for p in policies for label in (*p.label_ids, *p.abstain)],

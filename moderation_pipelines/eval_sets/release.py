@@ -98,8 +98,8 @@ def current_release(home: Home, name: str) -> Release | None:
 def current_releases(home: Home, policies: Policies) -> list[Release]:
     """The release in force of every set the specs name, where there is one."""
     specs = load_specs(home, policies)
-    found = (current_release(home, spec.name) for policy in policies for spec in specs[policy.id])
-    return [release for release in found if release is not None]
+    found = ((policy.id, current_release(home, spec.name)) for policy in policies for spec in specs[policy.id])
+    return [release for policy, release in found if release is not None and release.policy == policy]
 
 
 def find_release(home: Home, name: str, version: str) -> Release:
@@ -243,6 +243,8 @@ def release_manifest(
     items, spec, policy = candidate.items, candidate.spec, candidate.policy
     drawn = dict(items.group_by("stratum").len().iter_rows())
     sizes = sorted(candidate.frame.items.group_by("stratum").len().iter_rows()) if items.height else []
+    if drawn.keys() == {"all"}:
+        sizes = [("all", candidate.frame.items.height)]
     newest = max((s["drop_date"] for s in candidate.sources), default=None)
     return {
         "name": spec.name,

@@ -117,14 +117,18 @@ def selected(frame: Frame, policy: Policy, spec: EvalSetSpec) -> pl.DataFrame:
     """The drawn items as release rows, sorted by item_id. inclusion_probability = drawn / frame size, by stratum."""
     if frame.items.is_empty():
         return EVAL_SET_ITEMS.empty()
-    sizes = dict(frame.items.group_by("stratum").len().iter_rows())
+    items = frame.items
+    if items["stratum"].n_unique() > spec.size:
+        # Not every stratum could give an item, and one that cannot has no weight: draw without strata.
+        items = items.with_columns(stratum=pl.lit("all"))
+    sizes = dict(items.group_by("stratum").len().iter_rows())
     given = allocation(sizes, spec)
-    keys = [draw_key(spec.seed, spec.name, i) for i in frame.items["item_id"].to_list()]
+    keys = [draw_key(spec.seed, spec.name, i) for i in items["item_id"].to_list()]
     strata = pl.DataFrame(
         {"stratum": list(sizes), "frame_size": list(sizes.values()), "drawn": [given[s] for s in sizes]}
     )
     drawn = (
-        frame.items.with_columns(draw=pl.Series(keys, dtype=pl.Binary))
+        items.with_columns(draw=pl.Series(keys, dtype=pl.Binary))
         .join(strata, on="stratum")
         .sort("stratum", "draw", "item_id")
         .with_columns(place=pl.int_range(pl.len()).over("stratum"))

@@ -40,12 +40,13 @@ def load_specs(home: Home, policies: Policies) -> dict[str, list[EvalSetSpec]]:
     specs: dict[str, list[EvalSetSpec]] = {}
     problems: list[Problem] = []
     taken: dict[str, str] = {}
+    defaults: list[str] = []
     for policy in policies:
         path = home.prompts / policy.id / "eval_sets.yaml"
         file = home.relative(path)
         if not path.exists():
             specs[policy.id] = [EvalSetSpec(name=policy.id)]
-            taken.setdefault(policy.id, f"the default set of policy {policy.id}")
+            defaults.append(policy.id)
             continue
         try:
             located = parse_yaml(read_text(path, file), file)
@@ -65,6 +66,12 @@ def load_specs(home: Home, policies: Policies) -> dict[str, list[EvalSetSpec]]:
                 problems.append(located.problem(where, f'name "{spec.name}" is taken by {taken[spec.name]}'))
             taken[spec.name] = file
         specs[policy.id] = list(loaded.eval_sets)
+    for name in defaults:
+        if name in taken:
+            hint = (
+                f'name "{name}" belongs to the default set of policy {name}; choose another, or give {name} a spec file'
+            )
+            problems.append(Problem(taken[name], None, hint))
     if problems:
         raise UserError(problems)
     return specs

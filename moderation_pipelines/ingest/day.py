@@ -23,7 +23,7 @@ from moderation_pipelines.ingest.language import detected_locales
 from moderation_pipelines.ingest.readers import DropRejected, read_rows
 from moderation_pipelines.ingest.repeats import REPEAT_KEY, mark_current, takes_last
 from moderation_pipelines.ingest.rules import REQUIRED, checked_batch, finished_content, finished_votes
-from moderation_pipelines.ingest.text import sides, text_hashes
+from moderation_pipelines.ingest.text import pin_eval_share, sides, text_hashes
 from moderation_pipelines.policies.policy import Policies
 from moderation_pipelines.tables.schema import CONTENT, DROPS, QUARANTINE, VOTES, Table
 from moderation_pipelines.tables.warehouse import Warehouse, atomic_path
@@ -320,6 +320,7 @@ def ingest_day(
     """
     drops = [d for feed in FEEDS for d in drop_files(warehouse.home, feed, day)]
     warehouse.home.warehouse.mkdir(parents=True, exist_ok=True)
+    pin_eval_share(warehouse.home, settings.eval_share)
     with tempfile.TemporaryDirectory(prefix=".staging-", dir=warehouse.home.warehouse) as folder:
         staging = Path(folder)
         files = [stage_file(drop, staging, policies, settings, progress) for drop in drops]

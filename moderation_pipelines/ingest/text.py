@@ -9,6 +9,10 @@ from typing import Literal
 
 import polars as pl
 
+from moderation_pipelines.errors import UserError
+from moderation_pipelines.home import Home
+from moderation_pipelines.tables.warehouse import write_text
+
 Side = Literal["eval", "development"]
 EVAL: Side = "eval"
 DEVELOPMENT: Side = "development"
@@ -31,6 +35,20 @@ def text_sha256(text: str) -> str:
 def side_of(text_hash: str, eval_share: float = 0.5) -> Side:
     """The side of a text, for ever: eval for the lowest ``eval_share`` of the hash space, else development."""
     return EVAL if int(text_hash[:12], 16) < eval_share * 16**12 else DEVELOPMENT
+
+
+def pin_eval_share(home: Home, share: float) -> None:
+    """Fix the share of the eval side when a home is first used. Raises :class:`UserError` when it was another.
+
+    Items stay on their side for ever: changing the share would put texts that were trained on into eval sets.
+    """
+    file = home.warehouse / "_eval_share"
+    if not file.exists():
+        write_text(file, f"{share!r}\n")
+    elif float(file.read_text()) != share:
+        pinned = file.read_text().strip()
+        said = f"the eval share is {share:g}, but this home's items were split with {pinned}"
+        raise UserError(f"{said}; set MODERATION_EVAL_SHARE back")
 
 
 def text_hashes(texts: pl.Series) -> pl.Series:

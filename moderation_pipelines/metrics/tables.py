@@ -20,6 +20,7 @@ from moderation_pipelines.metrics.classification import (
     label_metrics,
 )
 from moderation_pipelines.metrics.intervals import (
+    UNDEFINED,
     FloatArray,
     Interval,
     effective_sample_size,
@@ -31,6 +32,8 @@ from moderation_pipelines.tables.schema import METRICS
 
 SLICES = ("locale", "surface", "severity", "label_confidence")
 _CHUNK = 4_000_000
+MIN_ITEMS_TO_RESAMPLE = 10
+NO_INTERVAL = "no interval: too few items, or resampling them gives the same value every time"
 
 # Which items each rate is a share of; see RATES.
 _DENOMINATOR = {"precision": "flagged", "recall": "violating", "fnr": "violating", "fpr": "fine"}
@@ -166,7 +169,7 @@ def slice_metrics(scored: Scored, replicates: int, seed: int) -> list[dict[str, 
         sure = scored.where(has_p)
         p_points, p_draws = _probability_points(sure), _probability_replicates(sure, replicates, seed)
         for metric, value in p_points.items():
-            interval = percentile_interval(p_draws[metric]) if not np.isnan(value) else Interval(None, None)
+            interval = _resampled(p_draws[metric], len(sure.truth))
             missing = int((~has_p).sum())
             row = _row(
                 metric,
@@ -200,13 +203,13 @@ def _row(
         "value": None if undefined else value,
         "ci_low": None if undefined else interval.low,
         "ci_high": None if undefined else interval.high,
-        "interval": None if undefined else how,
+        "interval": None if undefined or interval.low is None else how,
         "n": n,
         "n_positive": n_positive,
         "n_missing": n_missing,
         "worst_low": worst_low,
         "worst_high": worst_high,
-        "note": _why_undefined(metric, n) if undefined else None,
+        "note": _why_undefined(metric, n) if undefined else NO_INTERVAL if interval.low is None else None,
     }
 
 
@@ -216,7 +219,7 @@ def _why_undefined(metric: str, n: int) -> str:
         "recall": "no violating item has a verdict",
         "fnr": "no violating item has a verdict",
         "fpr": "no fine item has a verdict",
-        "f1": "no item violates and none was flagged",
+        "f1": "no item with a verdict violates, and none was flagged",
         "cohen_kappa": "labels and judge are one single class",
         "auroc": "only one class is there",
         "average_precision": "no violating item is there",
@@ -241,12 +244,34 @@ def _interval(metric: str, value: float, part: Scored, draws: dict[str, FloatArr
     if np.isnan(value):
         return Interval(None, None), ""
     if metric not in RATES:
-        return percentile_interval(draws[metric]), "bootstrap"
+        interval = _resampled(draws[metric], len(part.truth))
+        if metric == "f1" and interval.low is None:
+            return _f1_interval(part), "wilson_jaccard"
+        return interval, "bootstrap"
     if np.allclose(part.weight, part.weight[0]):
         n = float(len(part.weight))
         return wilson_interval(value * n, n), "wilson"
     n = effective_sample_size(part.weight)
     return wilson_interval(value * n, n), "wilson_effective_n"
+
+
+def _resampled(draws: FloatArray, n: int) -> Interval:
+    """Percentile interval of bootstrap samples; undefined where resampling says nothing: few items, or no variation."""
+    interval = percentile_interval(draws)
+    return UNDEFINED if n < MIN_ITEMS_TO_RESAMPLE or interval.low == interval.high else interval
+
+
+def _f1_interval(judged: Scored) -> Interval:
+    """Interval of F1 through J = tp / (tp + fp + fn), a proportion with a Wilson interval: F1 = 2 J / (1 + J)."""
+    concerned = (judged.truth + judged.flagged) > 0
+    weight = judged.weight[concerned]
+    hits = judged.truth[concerned] * judged.flagged[concerned]
+    n = effective_sample_size(weight)
+    if n <= 0:
+        return UNDEFINED
+    ends = wilson_interval(float(weight @ hits) / float(weight.sum()) * n, n)
+    low, high = (None if e is None else 2 * e / (1 + e) for e in (ends.low, ends.high))
+    return Interval(low, high)
 
 
 def _replicates(judged: Scored, replicates: int, seed: int) -> dict[str, FloatArray]:

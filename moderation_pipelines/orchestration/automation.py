@@ -1,7 +1,7 @@
 """Jobs, the schedule and the sensor. Belongs here: what runs when. What a run does is in the stages."""
 
 from collections.abc import Sequence
-from datetime import date, timedelta
+from datetime import UTC, datetime, timedelta
 from typing import Any
 
 import dagster as dg
@@ -9,10 +9,17 @@ import dagster as dg
 from moderation_pipelines.errors import UserError
 from moderation_pipelines.home import Settings
 from moderation_pipelines.ingest.landing import day_fingerprint, landing_days
-from moderation_pipelines.orchestration.drop_sensor import DayRequest, RunState, SeenState, plan
+from moderation_pipelines.orchestration.drop_sensor import (
+    DayRequest,
+    RunState,
+    SeenState,
+    plan,
+    window_fingerprints,
+)
 from moderation_pipelines.orchestration.pipeline import Pipeline
 
 PARTITION_TAG = "dagster/partition"
+ONE_AT_A_TIME = {"moderation/line": "days"}
 PROCESS_DAY = "process_day"
 DAILY_METRICS = "daily_metrics"
 DAY_TABLES = ("policies", "drops", "quarantine", "content", "votes", "consensus", "raters", "agreement")
@@ -31,11 +38,13 @@ def jobs() -> list[Any]:
         dg.define_asset_job(
             PROCESS_DAY,
             dg.AssetSelection.assets(*DAY_TABLES),
+            tags=ONE_AT_A_TIME,
             description="A day's drops into content, votes, consensus, rater cards and agreement.",
         ),
         dg.define_asset_job(
             DAILY_METRICS,
             dg.AssetSelection.all(),
+            tags=ONE_AT_A_TIME,
             description="The whole line for a day: drops in, eval sets, scores, metrics and report out.",
         ),
     ]
@@ -70,9 +79,10 @@ def sensor(settings: Settings) -> dg.SensorDefinition:
             there = landing_days(pipeline.home)
         except UserError as error:
             raise RuntimeError(str(error)) from None
-        today = date.today() + timedelta(days=1)
+        today = datetime.now(UTC).date() + timedelta(days=1)
         outside = [d for d in there if not settings.start_date <= d < today]
-        here = {str(d): day_fingerprint(files) for d, files in there.items() if d not in outside}
+        own = {d: day_fingerprint(files) for d, files in there.items() if d not in outside}
+        here = window_fingerprints(own, settings.window_days)
         seen = SeenState.from_cursor(context.cursor)
         requests, memory, notes = plan(seen, here, _outcomes(context.instance, seen))
         notes += [f"{d} lies outside the partitions ({settings.start_date} to today)" for d in outside]

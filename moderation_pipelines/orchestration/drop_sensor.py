@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field
+from datetime import date, timedelta
 from typing import Literal
 
 MAX_ATTEMPTS = 3
@@ -48,6 +50,20 @@ class DayRequest:
     @property
     def run_key(self) -> str:
         return f"{self.day}:{self.fingerprint}:{self.attempt}"
+
+
+def window_fingerprints(own: Mapping[date, str], window_days: int) -> dict[str, str]:
+    """Fingerprint of everything each day's tables are made from: its files and those of the window before it.
+
+    So a late or corrected file for an older day changes that day and the later days whose consensus and agreement
+    read it, and no other.
+    """
+    out = {}
+    for day in sorted(own):
+        first = day - timedelta(days=window_days - 1)
+        parts = [f"{d}={own[d]}" for d in sorted(own) if first <= d <= day]
+        out[str(day)] = hashlib.blake2b("\n".join(parts).encode(), digest_size=12).hexdigest()
+    return out
 
 
 def plan(

@@ -125,7 +125,7 @@ def run_line(
             tell(done, len(chosen), what)
 
     _quiet_libraries()
-    definitions = build_defs(home, settings, pipeline=Pipeline(home, settings, step))
+    definitions = build_defs(home, settings, "CRITICAL", pipeline=Pipeline(home, settings, step))
     with instance_of(home) as instance:
         for day in chosen:
             job = DAILY_METRICS if day == chosen[-1] else PROCESS_DAY
@@ -141,7 +141,6 @@ def run_line(
                     partition_key=str(day),
                     raise_on_error=False,
                     asset_selection=[dg.AssetKey("report")],
-                    run_config=_QUIET,
                 )
                 summary.failed += _failures(again, day)
             done += 1
@@ -152,12 +151,9 @@ def run_line(
     return summary
 
 
-_QUIET: dict[str, Any] = {"loggers": {"console": {"config": {"log_level": "CRITICAL"}}}}
-
-
 def _execute(definitions: dg.Definitions, job: str, day: date, instance: dg.DagsterInstance) -> Any:
     return definitions.resolve_job_def(job).execute_in_process(
-        instance=instance, partition_key=str(day), raise_on_error=False, run_config=_QUIET
+        instance=instance, partition_key=str(day), raise_on_error=False
     )
 
 
@@ -180,6 +176,7 @@ def _failures(result: Any, day: date) -> list[Failed]:
         if not check.passed and is_error and check.check_name != "every_file_could_be_read":
             where = check.metadata.get("broken on")
             detail = f" on {where.value}" if where is not None else ""
+            detail += f": {check.description}" if check.description else ""
             found.append(
                 Failed(
                     day,

@@ -38,7 +38,7 @@ def load_examples(home: Home, policy: Policy) -> list[Example]:
         return []
     file = home.relative(path)
     examples, problems = [], []
-    for number, line in enumerate(read_text(path, file).splitlines(), start=1):
+    for number, line in enumerate(read_text(path, file).split("\n"), start=1):
         if not line.strip():
             continue
         try:

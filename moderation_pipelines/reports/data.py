@@ -12,6 +12,7 @@ import polars as pl
 from moderation_pipelines.eval_sets.release import Release, current_release, release_diff, releases
 from moderation_pipelines.eval_sets.specs import load_specs
 from moderation_pipelines.home import Home, Settings
+from moderation_pipelines.pages import decimal, span
 from moderation_pipelines.policies.policy import Policies
 from moderation_pipelines.tables.schema import (
     AGREEMENT,
@@ -110,7 +111,7 @@ def report_data(home: Home, policies: Policies, day: date, settings: Settings, n
         raters=warehouse.scan(RATERS, [day]).collect(),
         releases=[_release_row(home, r) for r in current.values() if r is not None],
         without_release=[name for name, r in current.items() if r is None],
-        metrics=warehouse.scan(METRICS, [day]).collect(),
+        metrics=_in_force(warehouse.scan(METRICS, [day]).collect(), current),
         missing=_missing(scores),
         confusion=_confusion(scores, [r for r in current.values() if r is not None]),
         read_next=_read_next(scores, [r for r in current.values() if r is not None]),
@@ -119,6 +120,13 @@ def report_data(home: Home, policies: Policies, day: date, settings: Settings, n
     )
     data.todo = what_to_do(data)
     return data
+
+
+def _in_force(metrics: pl.DataFrame, current: dict[str, Release | None]) -> pl.DataFrame:
+    """Metrics of the releases in force; those of an earlier version are of the past and are not shown as today's."""
+    pairs = [(name, r.version) for name, r in current.items() if r is not None]
+    known = pl.DataFrame(pairs, schema={"eval_set": pl.String, "version": pl.String}, orient="row")
+    return metrics.join(known, on=["eval_set", "version"], how="semi")
 
 
 def _current_releases(home: Home, policies: Policies) -> dict[str, Release | None]:
@@ -285,9 +293,10 @@ def what_to_do(data: ReportData) -> list[str]:
         alpha = _alpha(data.agreement, policy.id)
         if minimum is not None and alpha is not None and alpha["value"] is not None and alpha["value"] < minimum:
             sure = "surely" if alpha["ci_high"] is not None and alpha["ci_high"] < minimum else "possibly"
+            known = span(alpha["ci_low"], alpha["ci_high"]) if alpha["ci_low"] is not None else "no interval"
             todo.append(
-                f"Review the guideline of {policy.id}: alpha {alpha['value']:.3f} ({alpha['ci_low']:.3f} to "
-                f"{alpha['ci_high']:.3f}, {alpha['n_items']:,} items) is {sure} below its target {minimum:g}."
+                f"Review the guideline of {policy.id}: alpha {decimal(alpha['value'])} ({known}, "
+                f"{alpha['n_items']:,} items) is {sure} below its target {minimum:g}."
             )
     weak = data.raters.filter((pl.col("ci_high") < 0.7) & (pl.col("n_compared") >= 20)).sort("ci_high")
     for r in weak.head(5).to_dicts():
@@ -303,6 +312,10 @@ def what_to_do(data: ReportData) -> list[str]:
             todo.append(
                 f"Release {release['name']} {release['version']} has warnings: {', '.join(release['warnings'])}."
             )
+    measured = set(data.metrics["eval_set"])
+    for release in data.releases:
+        if release["name"] not in measured:
+            todo.append(f"Release {release['name']} {release['version']} was not measured today: see the scores asset.")
     for name in data.without_release:
         todo.append(
             f"Eval set {name} has no release yet: it needs labelled items on the eval side that passed its audit."

@@ -9,6 +9,7 @@ from typing import Any
 import polars as pl
 
 from moderation_pipelines.reports.data import ReportData
+from moderation_pipelines.tables.schema import DROPS
 from moderation_pipelines.tables.warehouse import atomic_path
 
 _SHEETS = {
@@ -30,14 +31,14 @@ def write_workbook(data: ReportData, path: Path) -> None:
 
     sheets: dict[str, pl.DataFrame] = {
         "what to do": pl.DataFrame({"what to do": data.todo}),
-        "drops": pl.DataFrame(data.drops),
-        "quarantine": pl.DataFrame(data.quarantine),
+        "drops": pl.DataFrame(data.drops, schema=DROPS.schema),
+        "quarantine": pl.DataFrame(data.quarantine, infer_schema_length=None),
         "agreement": data.agreement,
         "raters": data.raters.drop("confusion"),
-        "eval sets": pl.DataFrame(data.releases),
+        "eval sets": pl.DataFrame(data.releases, infer_schema_length=None),
         "metrics": data.metrics,
         "confusion": data.confusion,
-        "read next": pl.DataFrame(data.read_next),
+        "read next": pl.DataFrame(data.read_next, infer_schema_length=None),
     }
     with atomic_path(path) as temporary:
         options = {"strings_to_formulas": False, "strings_to_urls": False, "nan_inf_to_errors": True}

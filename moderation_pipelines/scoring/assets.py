@@ -22,16 +22,19 @@ from moderation_pipelines.tables.schema import SCORES
 from moderation_pipelines.validation.expectations import scores_expectations
 from moderation_pipelines.validation.suites import audit_scores, write_audit
 
+ASKED = "every_judge_could_be_asked"
+
 
 def build(days: Days) -> list[dg.AssetsDefinition]:
-    specs = check_specs("scores", scores_expectations([], 0))
+    audited = check_specs("scores", scores_expectations([], 0))
+    asked = dg.AssetCheckSpec(ASKED, asset="scores", description="No endpoint refused everything a judge sent to it.")
 
     @dg.asset(
         **table_asset(SCORES, "scoring", kinds={"openai", "polars", "parquet"}),
         partitions_def=days.daily,
         ins={n: dg.AssetIn(partition_mapping=days.history) for n in ("consensus", "content")},
         deps=["eval_sets", "prompts"],
-        check_specs=specs,
+        check_specs=[*audited, asked],
     )
     def scores(
         context: dg.AssetExecutionContext,
@@ -58,7 +61,13 @@ def build(days: Days) -> list[dg.AssetsDefinition]:
         }
         if notes or not tasks:
             more["note"] = "; ".join(notes) or "no release to score yet"
-        yield from check_results("scores", specs, {str(day): results} if results else {})
+        yield from check_results("scores", audited, {str(day): results} if results else {})
+        yield dg.AssetCheckResult(
+            asset_key="scores",
+            check_name=ASKED,
+            passed=not done.stopped,
+            description="; ".join(f"{judge}: {why}" for judge, why in done.stopped.items()) or None,
+        )
         yield dg.MaterializeResult(
             value=done.scores,
             metadata=frame_metadata(done.scores, pipeline.warehouse.file(SCORES, day), **more),

@@ -7,6 +7,7 @@ unreadable, truncated) are answers and are kept; errors are not, so a later run 
 from __future__ import annotations
 
 import asyncio
+import math
 import os
 import random
 import time
@@ -15,11 +16,12 @@ from dataclasses import dataclass
 from datetime import UTC, date, datetime
 from email.utils import parsedate_to_datetime
 from typing import Any
+from urllib.parse import urlparse
 
 from moderation_pipelines.errors import UserError
 from moderation_pipelines.scoring.judges import Endpoint, Price
 from moderation_pipelines.scoring.ledger import Ledger, Settled
-from moderation_pipelines.scoring.outcomes import LabelSet, Verdict, classify, token_counts
+from moderation_pipelines.scoring.outcomes import LabelSet, Outcome, Verdict, classify, token_counts
 
 Progress = Callable[[int], None]
 RETRY_STATUS = frozenset({408, 409, 429, 500, 502, 503, 504, 529})
@@ -29,6 +31,7 @@ STOP_STATUS = {
     404: "no such address or model",
 }
 LONGEST_WAIT_SECONDS = 120.0
+LOOPBACK = ("127.0.0.1", "localhost", "::1")
 
 
 @dataclass(frozen=True)
@@ -52,11 +55,13 @@ def score_requests(
     price: Price | None = None,
     budget_usd: float | None = None,
     progress: Progress | None = None,
+    account: str = "",
 ) -> dict[str, Settled]:
     """Settle every request: from the ledger where it was asked before, else from the endpoint.
 
-    Returns one outcome per key. ``budget_usd`` is never crossed: what does not fit ends as ``over_budget``. Raises
-    :class:`EndpointStop` with what would be right when the endpoint refuses everything.
+    Returns one outcome per key. ``budget_usd`` is what may be spent on ``account`` (the judge) on that day, over all
+    runs and retries, and is never crossed: what does not fit ends as ``over_budget``. Raises :class:`EndpointStop`
+    with what would be right when the endpoint refuses everything; what was settled by then is in the ledger.
     """
     unique = {r.key: r for r in requests}
     settled = ledger.known(list(unique))
@@ -65,7 +70,7 @@ def score_requests(
     missing = [r for key, r in unique.items() if key not in settled]
     if missing:
         key = api_key(endpoint)
-        run = _Run(endpoint, key, ledger, day, price, budget_usd, progress)
+        run = _Run(endpoint, key, ledger, day, price, budget_usd, progress, account)
         settled |= asyncio.run(run.all(missing))
     return settled
 
@@ -101,13 +106,16 @@ def retry_after_seconds(headers: Any, now: datetime) -> float | None:
         if not text:
             continue
         try:
-            return max(0.0, float(text) * scale)
+            seconds = float(text) * scale
         except ValueError:
             pass
+        else:
+            return max(0.0, seconds) if math.isfinite(seconds) else None
         try:
             moment = parsedate_to_datetime(text)
         except (TypeError, ValueError):
             continue
+        moment = moment.replace(tzinfo=UTC) if moment.tzinfo is None else moment
         return max(0.0, (moment - now).total_seconds())
     return None
 
@@ -122,25 +130,31 @@ class _Run:
         price: Price | None,
         budget_usd: float | None,
         progress: Progress | None,
+        account: str,
     ) -> None:
+        self.account = account
         self.endpoint, self.key, self.ledger, self.day = endpoint, key, ledger, day
         self.price, self.budget, self.progress = price, budget_usd, progress
-        self.spent = self.reserved = 0.0
+        self.spent, self.reserved = ledger.spent(day.isoformat(), account), 0.0
         self.random = random.Random(0)  # noqa: S311 - jitter of waits, not a secret
         self.out: dict[str, Settled] = {}
         self.unwritten: list[tuple[str, Settled]] = []
 
     async def all(self, requests: Iterable[Request]) -> dict[str, Settled]:
-        from openai import AsyncOpenAI
+        import openai
 
         queue = iter(requests)
+        # A proxy from the environment never gets to see what goes to this machine.
+        on_this_machine = (urlparse(self.endpoint.base_url).hostname or "") in LOOPBACK
         try:
             async with (
-                AsyncOpenAI(
+                openai.DefaultAsyncHttpxClient(trust_env=not on_this_machine) as http_client,
+                openai.AsyncOpenAI(
                     api_key=self.key,
                     base_url=self.endpoint.base_url,
                     max_retries=0,
                     timeout=self.endpoint.timeout_seconds,
+                    http_client=http_client,
                 ) as client,
                 asyncio.TaskGroup() as group,
             ):
@@ -176,59 +190,65 @@ class _Run:
         return cost_usd(self.price, (read, 0, written)) or 0.0
 
     async def _settle(self, client: Any, request: Request) -> Settled:
+        """Ask until there is an answer, the attempts are used up, or the budget does not allow another."""
         hold = self._reservation(request)
-        if self.budget is not None and self.spent + self.reserved + hold > self.budget:
-            return self._settled(
-                Verdict("over_budget", error=f"the budget of ${self.budget:g} is used up"), {}, None, 0
-            )
-        self.reserved += hold
-        try:
-            settled = await self._ask(client, request)
-        finally:
-            self.reserved -= hold
-        # A request without known cost may have been billed: count what it could have cost at most.
-        self.spent += settled.cost_usd if settled.cost_usd is not None else hold
-        return settled
+        settled: Settled | None = None
+        for attempt in range(1, self.endpoint.max_attempts + 1):
+            if self.budget is not None and self.spent + self.reserved + hold > self.budget:
+                over = Verdict("over_budget", error=f"the budget of ${self.budget:g} does not allow the request")
+                return settled or self._settled(over, {}, None, 0)
+            self.reserved += hold
+            try:
+                settled, wait, maybe_billed = await self._ask(client, request, attempt)
+            finally:
+                self.reserved -= hold
+            # What may have been billed without saying so counts with all it could have cost.
+            cost = settled.cost_usd if settled.cost_usd is not None else hold if maybe_billed else 0.0
+            if cost:
+                self.spent += cost
+                self.ledger.spend(self.day.isoformat(), self.account, cost)
+            if wait is None or wait > LONGEST_WAIT_SECONDS or attempt == self.endpoint.max_attempts:
+                return settled
+            backoff = min(20.0, 0.25 * 2**attempt) * (0.5 + self.random.random())
+            await asyncio.sleep(max(wait, backoff))
+        raise AssertionError("max_attempts is at least 1")
 
-    async def _ask(self, client: Any, request: Request) -> Settled:
+    async def _ask(self, client: Any, request: Request, attempt: int) -> tuple[Settled, float | None, bool]:
+        """(outcome, seconds to wait before another attempt or None if there is to be none, may have been billed)."""
         import openai
 
-        verdict = Verdict("api_error", error="not asked")
-        for attempt in range(1, self.endpoint.max_attempts + 1):
-            wait: float | None = None
-            started = time.perf_counter()
-            try:
+        started = time.perf_counter()
+
+        def failed(outcome: Outcome, error: str) -> Settled:
+            return self._settled(Verdict(outcome, error=error), {}, None, attempt)
+
+        try:
+            async with asyncio.timeout(self.endpoint.timeout_seconds):
                 raw = await client.chat.completions.with_raw_response.create(**request.body)
-                response = raw.http_response.json()
-                elapsed = (time.perf_counter() - started) * 1000
-                if not isinstance(response, dict):
-                    response = {}
-                return self._settled(classify(response, request.labels), response, elapsed, attempt)
-            except openai.APITimeoutError:
-                verdict = Verdict("timeout", error=f"no answer within {self.endpoint.timeout_seconds:g} s")
-            except openai.APIStatusError as error:
-                if _is_content_filter(error):
-                    filtered = Verdict("content_filter", error=f"HTTP {error.status_code}, content filter")
-                    return self._settled(filtered, {}, (time.perf_counter() - started) * 1000, attempt)
-                self._stop_if_final(error)
-                verdict = Verdict("api_error", error=f"HTTP {error.status_code}")
-                if error.status_code not in RETRY_STATUS:
-                    break
-                wait = retry_after_seconds(error.response.headers, datetime.now(UTC))
-            except openai.APIConnectionError:
-                verdict = Verdict("api_error", error="connection failed")
-            except (ValueError, openai.APIError):
-                verdict = Verdict("api_error", error="HTTP 200, but the body is not JSON")
-            if attempt < self.endpoint.max_attempts:
-                if wait is not None and wait > LONGEST_WAIT_SECONDS:
-                    break
-                backoff = min(20.0, 0.25 * 2**attempt) * (0.5 + self.random.random())
-                await asyncio.sleep(max(wait or 0.0, backoff))
-        return self._settled(verdict, {}, None, self.endpoint.max_attempts)
+            elapsed = (time.perf_counter() - started) * 1000
+            response = _json_object(raw.http_response)
+            if response is None:
+                return failed("api_error", "HTTP 200, but the body is not a JSON object"), 0.0, True
+            settled = self._settled(classify(response, request.labels), response, elapsed, attempt)
+            return settled, 0.0 if settled.outcome == "api_error" else None, True
+        except (openai.APITimeoutError, TimeoutError):
+            return failed("timeout", f"no answer within {self.endpoint.timeout_seconds:g} s"), 0.0, True
+        except openai.APIStatusError as error:
+            if _is_content_filter(error):
+                return failed("content_filter", f"HTTP {error.status_code}, content filter"), None, False
+            self._stop_if_final(error)
+            settled = failed("api_error", f"HTTP {error.status_code}")
+            if error.status_code not in RETRY_STATUS:
+                return settled, None, False
+            return settled, retry_after_seconds(error.response.headers, datetime.now(UTC)) or 0.0, False
+        except openai.APIConnectionError:
+            return failed("api_error", "connection failed"), 0.0, True
+        except openai.APIError:
+            return failed("api_error", "the client could not read the answer"), 0.0, True
 
     def _stop_if_final(self, error: Any) -> None:
         status = error.status_code
-        code = getattr(error, "code", None)
+        code = _error_code(error)
         if status in STOP_STATUS or code == "insufficient_quota":
             why = "the quota is used up" if code == "insufficient_quota" else STOP_STATUS[status]
             hint = f"; check {self.endpoint.api_key_env}" if status in (401, 403) and self.endpoint.api_key_env else ""
@@ -244,7 +264,7 @@ class _Run:
             p_source=verdict.p_source,
             rationale=verdict.rationale,
             error=verdict.error,
-            model_returned=model if isinstance(model, str) else None,
+            model_returned=model[:200].encode("utf-8", "replace").decode() if isinstance(model, str) else None,
             input_tokens=tokens[0],
             cached_tokens=tokens[1],
             output_tokens=tokens[2],
@@ -256,14 +276,24 @@ class _Run:
         )
 
 
+def _json_object(response: Any) -> dict[str, Any] | None:
+    """The body of an answer as a JSON object, or None if it is anything else."""
+    try:
+        value = response.json()
+    except (ValueError, RecursionError):
+        return None
+    return value if isinstance(value, dict) else None
+
+
+def _error_code(error: Any) -> str | None:
+    code = getattr(error, "code", None)
+    return code if isinstance(code, str) else None
+
+
 def _is_content_filter(error: Any) -> bool:
     if error.status_code != 400:
         return False
     body = error.body if isinstance(error.body, dict) else {}
     inner = body.get("innererror")
-    codes = {
-        getattr(error, "code", None),
-        body.get("code"),
-        inner.get("code") if isinstance(inner, dict) else None,
-    }
-    return bool(codes & {"content_filter", "ResponsibleAIPolicyViolation", "content_policy_violation"})
+    codes = [_error_code(error), body.get("code"), inner.get("code") if isinstance(inner, dict) else None]
+    return any(c in ("content_filter", "ResponsibleAIPolicyViolation", "content_policy_violation") for c in codes)

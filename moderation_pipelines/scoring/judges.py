@@ -20,7 +20,7 @@ class Endpoint(Strict):
     """An OpenAI-compatible endpoint and what it can do."""
 
     base_url: str
-    api_key_env: str | None = Field(default=None, pattern=r"^[A-Za-z_][A-Za-z0-9_]*$")
+    api_key_env: str | None = Field(default=None, pattern=r"^[A-Z][A-Z0-9_]*$")
     json_schema: bool = False
     logprobs: bool = False
     max_tokens_field: Literal["max_tokens", "max_completion_tokens"] = "max_tokens"
@@ -35,9 +35,9 @@ class Endpoint(Strict):
     def _is_url(cls, value: str) -> str:
         parsed = urlparse(value)
         if parsed.scheme not in ("http", "https") or not parsed.netloc:
-            raise ValueError(f'"{value}" is not an address like https://host/v1')
+            raise ValueError("not an address")
         if parsed.username or parsed.password or parsed.query:
-            raise ValueError("an address holds no key or password; name a variable in api_key_env")
+            raise ValueError("an address holds no key or password")
         return value
 
 

@@ -7,9 +7,12 @@ import json
 import sqlite3
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
+from datetime import UTC, date, datetime, time
 from pathlib import Path
 from types import TracebackType
 from typing import Any
+
+from moderation_pipelines.scoring.outcomes import LabelSet
 
 KEY_VERSION = 1
 SETTLED = frozenset({"verdict", "refusal", "content_filter", "parse_error", "truncated"})
@@ -33,6 +36,11 @@ CREATE TABLE IF NOT EXISTS responses (
   attempts INTEGER NOT NULL,
   first_day TEXT NOT NULL,
   created_at TEXT NOT NULL
+)
+"""
+_SPENT = """
+CREATE TABLE IF NOT EXISTS spent (
+  day TEXT NOT NULL, account TEXT NOT NULL, usd REAL NOT NULL, PRIMARY KEY (day, account)
 )
 """
 _COLUMNS = (
@@ -61,13 +69,23 @@ class Settled:
     first_day: str
     created_at: str
 
+    @staticmethod
+    def unanswered(outcome: str, error: str, day: date) -> Settled:
+        """A request that was never sent; dated to the start of its day, so that a rerun says the same."""
+        moment = datetime.combine(day, time(), UTC).isoformat()
+        nothing = dict.fromkeys(("label", "p_violating", "p_source", "rationale", "model_returned"))
+        usage = dict.fromkeys(("input_tokens", "cached_tokens", "output_tokens", "cost_usd", "latency_ms"))
+        return Settled(outcome, error=error, attempts=0, first_day=str(day), created_at=moment, **nothing, **usage)
 
-def request_key(endpoint_class: str, body: dict[str, Any]) -> str:
-    """Identity of a request: hash of everything the model sees and is told. Hex, 128 bits.
 
-    Not part of it: timeout, retries, concurrency, the endpoint's address.
+def request_key(asked: str, body: dict[str, Any], labels: LabelSet) -> str:
+    """Identity of a request: hash of who is asked, of everything the model sees, and of how its answer is read.
+
+    Hex, 128 bits. ``asked`` names the endpoint (its address, or the baseline). Not part of it: timeout, retries,
+    concurrency.
     """
-    canonical = json.dumps([KEY_VERSION, endpoint_class, body], sort_keys=True, ensure_ascii=False)
+    reading = [list(labels.ids), sorted(labels.violating)]
+    canonical = json.dumps([KEY_VERSION, asked, body, reading], sort_keys=True, ensure_ascii=False)
     return hashlib.blake2b(canonical.encode("utf-8", "surrogatepass"), digest_size=16).hexdigest()
 
 
@@ -80,6 +98,7 @@ class Ledger:
         self._db.execute("PRAGMA journal_mode=WAL")
         self._db.execute("PRAGMA synchronous=NORMAL")
         self._db.execute(_SCHEMA)
+        self._db.execute(_SPENT)
         self._db.commit()
 
     def __enter__(self) -> Ledger:
@@ -102,6 +121,17 @@ class Ledger:
             for row in self._db.execute(query, chunk):
                 found[row[0].hex()] = Settled(*row[1:])
         return found
+
+    def spent(self, day: str, account: str) -> float:
+        """US dollars spent on a day on one account, what may have been billed included."""
+        row = self._db.execute("SELECT usd FROM spent WHERE day = ? AND account = ?", (day, account)).fetchone()
+        return float(row[0]) if row else 0.0
+
+    def spend(self, day: str, account: str, usd: float) -> None:
+        """Add to what was spent on a day."""
+        add = "INSERT INTO spent VALUES (?, ?, ?) ON CONFLICT (day, account) DO UPDATE SET usd = usd + excluded.usd"
+        self._db.execute(add, (day, account, usd))
+        self._db.commit()
 
     def keep(self, answers: Iterable[tuple[str, Settled]]) -> None:
         """Write settled answers and commit. One already there stays as it is."""

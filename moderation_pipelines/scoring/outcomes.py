@@ -17,6 +17,7 @@ OUTCOMES: tuple[Outcome, ...] = (
 )  # fmt: skip
 
 _FENCE = re.compile(r"```(?:json)?\s*(.*?)```", re.DOTALL)
+_THOUGHT = re.compile(r"<think>.*?</think>", re.DOTALL | re.IGNORECASE)
 _REFUSAL = re.compile(
     r"^\W*(i['’]?m sorry|i am sorry|sorry[,.]|i can(?:no|['’])t (?:help|assist|comply|do)|i am unable|i['’]?m unable|"
     r"i won['’]?t|as an ai|抱歉|对不起|我无法|我不能)",
@@ -65,11 +66,17 @@ def classify(response: dict[str, Any], labels: LabelSet) -> Verdict:
     log-probabilities of the label's first deciding token where there are any, else from what the judge stated.
     """
     choices = response.get("choices")
+    if response.get("error"):
+        return Verdict("api_error", error="HTTP 200, but the body is an error")
     if not isinstance(choices, list) or not choices or not isinstance(choices[0], dict):
         return Verdict("parse_error", error="the answer has no choices")
     choice = choices[0]
-    message = choice.get("message") or {}
     reason = choice.get("finish_reason")
+    if choice.get("error") or reason == "error":
+        return Verdict("api_error", error="HTTP 200, but the answer ended in an error")
+    message = choice.get("message")
+    if not isinstance(message, dict):
+        return Verdict("parse_error", error="the answer has no message")
     if reason == "content_filter":
         return Verdict("content_filter", error="finish_reason is content_filter")
     if message.get("refusal"):
@@ -95,21 +102,22 @@ def parsed_answer(content: str, labels: LabelSet) -> tuple[str, float | None, st
     """(label, stated probability, rationale) read tolerantly, or None.
 
     Takes a JSON object, also inside a code fence or surrounded by words, or an answer that is a label and nothing
-    else. A label is matched exactly, then without regard to case; an answer naming two labels is no answer.
+    else; what a model thinks aloud between <think> marks is left out. A label is matched exactly, then without regard
+    to case; an answer naming two labels is no answer.
     """
-    candidates = [content, *(_FENCE.findall(content)), *_objects(content)]
-    for candidate in candidates:
+    content = _THOUGHT.sub("", content)
+    found = []
+    for candidate in [content, *(_FENCE.findall(content)), *_objects(content)]:
         try:
             value = json.loads(candidate)
         except (ValueError, RecursionError):
             continue
         if isinstance(value, dict) and (label := _label(value.get("label"), labels)) is not None:
             rationale = value.get("rationale")
-            return (
-                label,
-                _probability(value.get("p_violating")),
-                rationale if isinstance(rationale, str) else None,
-            )
+            text = _clean(rationale) if isinstance(rationale, str) else None
+            found.append((label, _probability(value.get("p_violating")), text))
+    if found:
+        return found[0] if len({label for label, _, _ in found}) == 1 else None
     bare = re.sub(r"^\W*label\W*", "", content.strip(), flags=re.IGNORECASE).strip(" \t\n\"'`.*")
     label = _label(bare, labels) or _label(content.strip(), labels)
     return None if label is None else (label, None, None)
@@ -150,7 +158,12 @@ def _label(value: object, labels: LabelSet) -> str | None:
 def _probability(value: object) -> float | None:
     if isinstance(value, bool) or not isinstance(value, int | float):
         return None
-    return float(value) if math.isfinite(value) and 0 <= value <= 1 else None
+    return float(value) if 0 <= value <= 1 else None
+
+
+def _clean(text: str) -> str:
+    """Text that can be stored: half surrogate pairs replaced, at most 2,000 characters."""
+    return text[:2000].encode("utf-8", "replace").decode()
 
 
 def p_from_logprobs(logprobs: object, labels: LabelSet) -> float | None:
@@ -211,7 +224,7 @@ def token_counts(response: dict[str, Any]) -> tuple[int | None, int | None, int 
         return None, None, None
 
     def whole(value: object) -> int | None:
-        return value if isinstance(value, int) and not isinstance(value, bool) and value >= 0 else None
+        return value if isinstance(value, int) and not isinstance(value, bool) and 0 <= value < 2**53 else None
 
     details = usage.get("prompt_tokens_details")
     cached = whole(details.get("cached_tokens")) if isinstance(details, dict) else None

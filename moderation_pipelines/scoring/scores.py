@@ -19,7 +19,7 @@ from moderation_pipelines.policies.policy import Policies, Policy
 from moderation_pipelines.prompting.prompts import Prompt, load_prompt
 from moderation_pipelines.scoring.baseline import BaselineModel, TrainingSet, training_set
 from moderation_pipelines.scoring.baseline_server import BaselineApp, serving
-from moderation_pipelines.scoring.engine import Request, score_requests
+from moderation_pipelines.scoring.engine import EndpointStop, Request, score_requests
 from moderation_pipelines.scoring.judges import BASELINE, Endpoint, Judge, JudgesFile
 from moderation_pipelines.scoring.ledger import Ledger, Settled, request_key
 from moderation_pipelines.scoring.outcomes import LabelSet, answer_schema, label_set
@@ -45,6 +45,11 @@ class ScoringTask:
         return int(self.release.manifest["rows"])
 
     @property
+    def asked(self) -> str:
+        """Who is asked, as part of a request's identity: the endpoint's address; the baseline lives nowhere."""
+        return BASELINE if self.training is not None else self.endpoint.base_url.rstrip("/")
+
+    @property
     def labels(self) -> LabelSet:
         return label_set(self.policy.label_ids, self.policy.violating_labels)
 
@@ -55,16 +60,17 @@ class ScoringTask:
         out = []
         for item_id, text, context in rows:
             body = request_body(self.judge, self.endpoint, self.prompt, labels, text, context)
-            out.append((item_id, Request(request_key("chat.completions", body), body, labels)))
+            out.append((item_id, Request(request_key(self.asked, body, labels), body, labels)))
         return out
 
 
 @dataclass(frozen=True)
 class DayScores:
-    """The day's score rows, and how many requests were not in the ledger before."""
+    """The day's score rows, how many requests were not in the ledger before, and judges that could not be asked."""
 
     scores: pl.DataFrame
     asked: int
+    stopped: dict[str, str]
 
 
 def request_body(
@@ -100,6 +106,9 @@ def scoring_tasks(
     tasks, notes = [], []
     trained: dict[str, TrainingSet] = {}
     for release in releases:
+        if release.policy not in policies:
+            notes.append(f"eval set {release.name} belongs to policy {release.policy}, which is gone; it is not scored")
+            continue
         policy = policies[release.policy]
         if judges.baseline:
             if policy.id not in trained:
@@ -123,30 +132,39 @@ def scoring_tasks(
 def score_day(tasks: Sequence[ScoringTask], ledger: Ledger, day: date, tell: Tell | None = None) -> DayScores:
     """Score every task. The baseline is trained and served only if some request to it was never answered.
 
-    A judge's budget holds over all its tasks of the day. ``tell`` hears how far each task is.
+    A judge's budget holds over all its tasks of the day. A judge that cannot be asked does not stop the others: its
+    items end as ``api_error``. ``tell`` hears how far each task is.
     """
     frames, asked = [], 0
-    spent: dict[str, float] = {}
+    stopped: dict[str, str] = {}
     for task in tasks:
         pairs = task.requests()
         requests = list({r.key: r for _, r in pairs}.values())
         known = ledger.known([r.key for r in requests])
-        new = [r.key for r in requests if r.key not in known]
-        asked += len(new)
-        budget = task.judge.budget_usd
-        left = None if budget is None else max(0.0, budget - spent.get(task.judge_id, 0.0))
+        asked += len(requests) - len(known)
+        tick = _counter(tell, f"{task.judge_id} on {task.release.name}", len(requests))
         with ExitStack() as stack:
             endpoint = task.endpoint
-            if task.training is not None and new:
+            if task.training is not None and len(known) < len(requests):
                 model = BaselineModel(task.training)
                 url = stack.enter_context(serving(BaselineApp({task.training.model: model})))
                 endpoint = endpoint.model_copy(update={"base_url": url})
-            tick = _counter(tell, f"{task.judge_id} on {task.release.name}", len(requests))
-            settled = score_requests(requests, endpoint, ledger, day, task.judge.price, left, tick)
-        cost = sum(settled[key].cost_usd or 0.0 for key in new)
-        spent[task.judge_id] = spent.get(task.judge_id, 0.0) + cost
+            try:
+                judge = task.judge
+                settled = score_requests(
+                    requests, endpoint, ledger, day, judge.price, judge.budget_usd, tick, task.judge_id
+                )
+            except EndpointStop as stop:
+                stopped[task.judge_id] = str(stop)
+                settled = _unasked(requests, ledger, day, str(stop))
         frames.append(score_rows(task, [(item, r.key, settled[r.key]) for item, r in pairs], day))
-    return DayScores(pl.concat(frames) if frames else SCORES.empty(), asked)
+    return DayScores(pl.concat(frames) if frames else SCORES.empty(), asked, stopped)
+
+
+def _unasked(requests: Sequence[Request], ledger: Ledger, day: date, why: str) -> dict[str, Settled]:
+    """What was settled before an endpoint refused everything; the rest as errors that say why."""
+    error = Settled.unanswered("api_error", why, day)
+    return {r.key: error for r in requests} | ledger.known([r.key for r in requests])
 
 
 def _counter(tell: Tell | None, name: str, total: int) -> Callable[[int], None] | None:

@@ -26,7 +26,7 @@ def run_sql(home: Home, query: str) -> tuple[list[str], list[tuple[Any, ...]]]:
         statements = connection.extract_statements(query)
         if len(statements) != 1 or statements[0].type.name not in ("SELECT", "EXPLAIN"):
             raise UserError("SQL: one SELECT at a time; the warehouse is written by the pipeline alone")
-        result = connection.execute(query)
+        result = connection.execute(statements[0])
         columns = [d[0] for d in result.description or []]
         return columns, result.fetchall()
     except duckdb.Error as error:
