@@ -187,5 +187,7 @@ def test_the_tables_page_is_made_from_the_schemas() -> None:
     import subprocess
     import sys
 
-    made = subprocess.run([sys.executable, "tools/tables_page.py"], cwd=ROOT, capture_output=True, text=True, check=True)
+    made = subprocess.run(
+        [sys.executable, "tools/tables_page.py"], cwd=ROOT, capture_output=True, text=True, check=True
+    )
     assert (ROOT / "docs" / "tables.md").read_text(encoding="utf-8") == made.stdout
