@@ -10,7 +10,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from moderation_pipelines.agreement.coefficients import krippendorff_alpha
+from moderation_pipelines.agreement.coefficients import Metric, krippendorff_alpha
 from moderation_pipelines.agreement.patterns import patterns_from_counts
 from moderation_pipelines.agreement.tables import Scale, agreement
 from moderation_pipelines.consensus.votes import vote_counts
@@ -67,6 +67,12 @@ def test_alpha_of_the_published_table(coefficient: str, expected: float) -> None
     assert row["value"] == pytest.approx(expected, abs=1e-6)
     # One unit has a single value and does not count: 11 units, 40 values, 4 observers.
     assert (row["n_items"], row["n_votes"], row["n_raters"]) == (11, 40, 4)
+
+
+@pytest.mark.parametrize(("scale", "expected"), [("nominal", 0.743421), ("ordinal", 0.815388), ("interval", 0.849107)])
+def test_a_scale_by_its_name_takes_the_labels_of_the_votes(scale: Metric, expected: float) -> None:
+    row = value(agreement(published_votes(), scale, replicates=100), "krippendorff_alpha")
+    assert row["value"] == pytest.approx(expected, abs=1e-6)
 
 
 def test_agreement_worked_by_hand() -> None:

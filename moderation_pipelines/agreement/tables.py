@@ -53,16 +53,21 @@ class Scale:
 
 
 def agreement(
-    votes: pl.LazyFrame, scale: Scale, by: Sequence[str] = (), replicates: int = 1000, seed: object = 0
+    votes: pl.LazyFrame, scale: Scale | Metric, by: Sequence[str] = (), replicates: int = 1000, seed: object = 0
 ) -> pl.DataFrame:
     """Agreement coefficients over all votes and by each column of ``by``.
 
-    ``votes`` has one row per counted vote: item_id, label, rater_id and the ``by`` columns. Items with fewer than two
-    votes (in the slice) do not count. Columns: slice, slice_value, coefficient, value, ci_low, ci_high, n_items,
-    n_raters, n_votes, note. Undefined values are null and the note says why. A label that is not on the scale is a
-    ValueError. Intervals are 95 % percentile bootstrap by
-    item, seeded; below ten items a bootstrap only repeats what it has, so there is none and the note says so.
+    ``votes`` has one row per counted vote: item_id, label, rater_id and the ``by`` columns. ``scale`` is a label set,
+    or just "nominal", "ordinal" or "interval": then the labels are those of the votes, sorted (by value if numbers).
+    Items with fewer than two votes (in the slice) do not count.
+
+    Columns: slice, slice_value, coefficient, value, ci_low, ci_high, n_items, n_raters, n_votes, note. Undefined
+    values are null and the note says why. A label that is not on the scale is a ValueError. Intervals are 95 %
+    percentile bootstrap by item, seeded; below ten items a bootstrap only repeats what it has, so there is none and
+    the note says so.
     """
+    if isinstance(scale, str):
+        scale = _scale_of_votes(votes, scale)
     stray = votes.filter(~pl.col("label").is_in(list(scale.labels))).select("label").unique().head(5).collect()
     if stray.height:
         raise ValueError(f"labels not on the scale: {stray['label'].to_list()}; known: {list(scale.labels)}")
@@ -86,6 +91,17 @@ def agreement(
         for name, value, low, high, note in _coefficients(patterns, scale, replicates, seeds):
             rows.append({**common, "coefficient": name, "value": value, "ci_low": low, "ci_high": high, "note": note})
     return pl.DataFrame(rows, schema=COEFFICIENT_SCHEMA)
+
+
+def _scale_of_votes(votes: pl.LazyFrame, kind: Metric) -> Scale:
+    labels = votes.select(pl.col("label").unique()).collect()["label"].drop_nulls().to_list()
+    try:
+        ordered = sorted(labels, key=float)
+    except ValueError:
+        if kind == "interval":
+            raise ValueError("labels of an interval scale must be numbers") from None
+        return Scale(tuple(sorted(labels)), kind)
+    return Scale(tuple(ordered), kind, tuple(float(x) for x in ordered) if kind == "interval" else None)
 
 
 def _slices(votes: pl.LazyFrame, by: Sequence[str]) -> Iterator[tuple[str, str | None, pl.LazyFrame]]:

@@ -24,14 +24,16 @@ class RangeRow:
     second: bool = False
 
 
-def range_chart(rows: Sequence[RangeRow], title: str, low: float = 0.0, high: float = 1.0) -> Markup:
+def range_chart(
+    rows: Sequence[RangeRow], title: str, low: float = 0.0, high: float = 1.0, label_width: int = LABEL
+) -> Markup:
     """Values as dots with their intervals as lines, one row each, n at the right. Empty without rows."""
     if not rows:
         return Markup("")
     present = [x for r in rows for x in (r.value, r.low) if x is not None]
     low = min([low, *[-1.0 if x < -0.5 else -0.5 for x in present if x < low]])
     height = ROW * len(rows) + 34
-    left, right = LABEL, WIDTH - 58
+    left, right = label_width, WIDTH - 58
 
     def x(value: float) -> float:
         return left + (min(max(value, low), high) - low) / (high - low) * (right - left)
@@ -46,7 +48,7 @@ def range_chart(rows: Sequence[RangeRow], title: str, low: float = 0.0, high: fl
         parts.append(f'<line class="zero" x1="{x(0):.1f}" x2="{x(0):.1f}" y1="4" y2="{height - 26}"/>')
     for i, row in enumerate(rows):
         y = 4 + ROW * i + ROW / 2
-        parts.append(f'<text x="0" y="{y + 4:.1f}">{escape(_short(row.label, 22))}</text>')
+        parts.append(f'<text x="0" y="{y + 4:.1f}">{escape(_short(row.label, label_width // 7 + 1))}</text>')
         if row.value is None:
             parts.append(f'<text class="quiet" x="{left + 4}" y="{y + 4:.1f}">undefined</text>')
         else:
@@ -97,7 +99,7 @@ def confusion_chart(labels: Sequence[str], counts: dict[tuple[str, str], int], t
     """Reference labels down, judge's labels across; darker is more within the reference label."""
     if not labels:
         return Markup("")
-    cell, left, top = min(76, (WIDTH - LABEL) // max(len(labels), 1)), LABEL, 40
+    cell, left, top = min(100, (WIDTH - LABEL) // max(len(labels), 1)), LABEL, 40
     height = top + 34 * len(labels) + 8
     parts = [_open(height, title)]
     parts.append(f'<text class="quiet" x="0" y="30">reference ↓  judge →</text>')  # noqa: F541

@@ -91,6 +91,12 @@ def _policy_agreement(data: ReportData, policy: str, title: str) -> Row:
 
 def _judge_charts(metrics: Sequence[Row]) -> list[Row]:
     charts = []
+    captions = {
+        "f1": "n: items with a verdict.",
+        "recall": "n: violating items with a verdict.",
+        "precision": "n: items flagged.",
+        "auroc": "n: items with a probability.",
+    }
     for metric, title in (("f1", "F1"), ("recall", "Recall"), ("precision", "Precision"), ("auroc", "AUROC")):
         several = len({r["judge_id"] for r in metrics}) > 1
         rows = [
@@ -105,9 +111,9 @@ def _judge_charts(metrics: Sequence[Row]) -> list[Row]:
             for r in metrics
             if (m := r.get(metric)) is not None
         ]
-        caption = "n: items with a verdict in the denominator."
         if rows:
-            charts.append({"title": title, "chart": range_chart(rows, title), "caption": caption})
+            chart = range_chart(rows, title, label_width=210 if several else 150)
+            charts.append({"title": title, "chart": chart, "caption": captions[metric]})
     return charts
 
 
