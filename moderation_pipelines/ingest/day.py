@@ -14,6 +14,7 @@ from dataclasses import dataclass
 from datetime import date, timedelta
 from pathlib import Path
 
+import numpy as np
 import polars as pl
 import pyarrow.parquet as pq
 
@@ -30,6 +31,7 @@ from moderation_pipelines.tables.warehouse import Warehouse, atomic_path
 
 FEED_TABLE: dict[Feed, Table] = {"content": CONTENT, "labels": VOTES}
 Progress = Callable[[str, int], None]
+BUCKET_ROWS = 500_000
 
 
 class AccountingError(RuntimeError):
@@ -190,30 +192,42 @@ def settle_day(files: Sequence[FileResult], feed: Feed, policies: Policies) -> l
     staged = [f for f in files if f.good is not None and f.good.rows]
     if not staged:
         return []
-    prints = pl.concat([_fingerprints(f, i, feed, policies) for i, f in enumerate(staged)])
-    prints = prints.with_columns(keep=pl.struct("id_1", "id_2").is_first_distinct())
-    if feed == "content":
-        firsts = prints.filter("keep").select("id_1", "id_2", first_1="fields_1", first_2="fields_2")
-        prints = prints.join(firsts, on=["id_1", "id_2"], how="left", maintain_order="left").with_columns(
-            conflict=(pl.col("fields_1") != pl.col("first_1")) | (pl.col("fields_2") != pl.col("first_2"))
-        )
-    else:
-        kept = prints.lazy().with_row_index("row").filter("keep")
-        current = mark_current(kept, ["repeat_1", "repeat_2"]).select("row", "is_current")
-        prints = (
-            prints.with_row_index("row")
-            .join(current.collect(), on="row", how="left", maintain_order="left")
-            .with_columns(conflict=pl.lit(False))
-        )
+    prints = pl.concat([_fingerprints(f, i, feed, policies) for i, f in enumerate(staged)], rechunk=False)
+    verdicts = _verdicts(prints.with_row_index("row"), feed)
     out = []
     for i, result in enumerate(staged):
-        mine = prints.filter(pl.col("file") == i)
+        mine = verdicts.filter(prints["file"] == i)
         conflicts = mine["conflict"].arg_true().to_list()
         result.duplicates = mine.filter(~pl.col("keep")).height - len(conflicts)
         if conflicts:
             _quarantine_conflicts(result, conflicts)
         out.append(mine.select("keep", *(["is_current"] if feed == "labels" else [])))
     return out
+
+
+def _verdicts(prints: pl.DataFrame, feed: Feed) -> pl.DataFrame:
+    """keep, conflict and is_current of every row. Rows that could concern each other are looked at bucket by bucket,
+    so that the work space is a bucket's, not the day's."""
+    keep, conflict, current = (np.zeros(prints.height, dtype=bool) for _ in range(3))
+    buckets = prints.height // BUCKET_ROWS + 1
+    for b in range(buckets):
+        part = prints.filter(pl.col("id_1") % buckets == b).with_columns(
+            keep=pl.struct("id_1", "id_2").is_first_distinct()
+        )
+        rows = part["row"].to_numpy()
+        keep[rows] = part["keep"].to_numpy()
+        if feed == "content":
+            firsts = part.filter("keep").select("id_1", "id_2", first_1="fields_1", first_2="fields_2")
+            joined = part.join(firsts, on=["id_1", "id_2"], how="left", maintain_order="left")
+            differs = (pl.col("fields_1") != pl.col("first_1")) | (pl.col("fields_2") != pl.col("first_2"))
+            conflict[rows] = joined.select(differs).to_series().to_numpy()
+    if feed == "labels":
+        kept = pl.Series(keep)
+        for b in range(buckets):
+            part = prints.filter(kept & (prints["repeat_1"] % buckets == b))
+            marked = mark_current(part.lazy(), ["repeat_1", "repeat_2"]).select("row", "is_current").collect()
+            current[marked["row"].to_numpy()] = marked["is_current"].to_numpy()
+    return pl.DataFrame({"keep": keep, "conflict": conflict, "is_current": current})
 
 
 def _fingerprints(result: FileResult, index: int, feed: Feed, policies: Policies) -> pl.DataFrame:

@@ -248,6 +248,21 @@ FIELDS: dict[Feed, dict[str, Field]] = {
     },
 }
 _ALIASES = [(name, alias) for fields in FIELDS.values() for name, f in fields.items() for alias in f.aliases]
+_REPETITIVE = frozenset(
+    (
+        "policy",
+        "rater_id",
+        "pool",
+        "rater_locale",
+        "label",
+        "kind",
+        "guideline",
+        "labeled_at",
+        "locale",
+        "surface",
+        "source",
+    )
+)
 _EMPTY_IS_ABSENT = frozenset({"vote_id", "rater_id"})
 
 
@@ -293,6 +308,8 @@ def _converted(
     broken: list[Broken],
 ) -> list[Any]:
     convert, aliases = spec.convert, spec.aliases
+    # Most values of these columns repeat: each is looked at once per batch.
+    memo: dict[str, Any] | None = {} if name in _REPETITIVE else None
     out: list[Any] = [None] * len(rows)
     for i, row in enumerate(rows):
         value = row.fields.get(name)
@@ -304,8 +321,13 @@ def _converted(
                 hint = _misspelt(name, row.fields, known)
                 broken.append(Broken(i, "missing_value", name, None, f'"{name}" is missing{hint}'))
             continue
+        if memo is not None and type(value) is str and (done := memo.get(value)) is not None:
+            out[i] = done
+            continue
         try:
             out[i] = convert(value)
+            if memo is not None and type(value) is str:
+                memo[value] = out[i]
         except Unfit as bad:
             holds_text = name in HOLDS_TEXT
             kept = None if holds_text else shown(value).strip('"')[:200]
