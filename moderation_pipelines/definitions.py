@@ -24,9 +24,7 @@ from moderation_pipelines.validation import assets as validation
 STAGES = (policies, ingest, consensus, agreement, eval_sets, prompting, scoring, metrics, validation, reports)
 
 
-def build_defs(
-    home: Home | None = None, settings: Settings | None = None, log_level: str = "INFO", **resources: Any
-) -> dg.Definitions:
+def build_defs(home: Home | None = None, settings: Settings | None = None, **resources: Any) -> dg.Definitions:
     """Definitions for a home (default: MODERATION_HOME) with any resource replaced by name."""
     home = home or find_home()
     settings = settings or Settings.from_env()
@@ -41,7 +39,6 @@ def build_defs(
             "pipeline": Pipeline(home, settings),
             **resources,
         },
-        loggers={"console": dg.colored_console_logger.configured({"log_level": log_level})},
         executor=dg.in_process_executor,
     )
 

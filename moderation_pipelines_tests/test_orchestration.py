@@ -15,6 +15,7 @@ from moderation_pipelines.definitions import STAGES, build_defs
 from moderation_pipelines.errors import ReadFailure
 from moderation_pipelines.home import Settings
 from moderation_pipelines.ingest.landing import landing_days
+from moderation_pipelines.orchestration.automation import console_from
 from moderation_pipelines.orchestration.drop_sensor import MAX_ATTEMPTS, RunState, SeenState, plan, window_fingerprints
 from moderation_pipelines.orchestration.pipeline import Pipeline
 from moderation_pipelines.orchestration.runner import instance_of
@@ -197,7 +198,7 @@ class Sensed:
 
     def __init__(self, small: SmallHome, instance: dg.DagsterInstance) -> None:
         self.pipeline = Pipeline(small.home, small.settings)
-        self.defs = build_defs(small.home, small.settings, "CRITICAL")
+        self.defs = build_defs(small.home, small.settings)
         self.instance, self.cursor = instance, None
 
     def look(self) -> list[str]:
@@ -221,6 +222,7 @@ class Sensed:
                 partition_key=r.partition_key,
                 tags={"dagster/run_key": str(r.run_key)},
                 raise_on_error=False,
+                run_config=console_from("CRITICAL"),
             ).success
             for r in self.requests
         ]

@@ -33,18 +33,25 @@ _GOING = {
 }
 
 
+def console_from(level: str) -> dict[str, Any]:
+    """Run config: log lines from this level on go to the console. The UI has them all either way."""
+    return {"loggers": {"console": {"config": {"log_level": level}}}}
+
+
 def jobs() -> list[Any]:
     return [
         dg.define_asset_job(
             PROCESS_DAY,
             dg.AssetSelection.assets(*DAY_TABLES),
             tags=ONE_AT_A_TIME,
+            config=console_from("WARNING"),
             description="A day's drops into content, votes, consensus, rater cards and agreement.",
         ),
         dg.define_asset_job(
             DAILY_METRICS,
             dg.AssetSelection.all(),
             tags=ONE_AT_A_TIME,
+            config=console_from("WARNING"),
             description="The whole line for a day: drops in, eval sets, scores, metrics and report out.",
         ),
     ]

@@ -16,7 +16,7 @@ from moderation_pipelines.definitions import build_defs
 from moderation_pipelines.errors import UserError
 from moderation_pipelines.home import Home, Settings
 from moderation_pipelines.ingest.landing import landing_days
-from moderation_pipelines.orchestration.automation import DAILY_METRICS, PROCESS_DAY
+from moderation_pipelines.orchestration.automation import DAILY_METRICS, PROCESS_DAY, console_from
 from moderation_pipelines.orchestration.pipeline import Pipeline
 from moderation_pipelines.tables.schema import DROPS
 from moderation_pipelines.tables.warehouse import Warehouse, write_text
@@ -125,7 +125,7 @@ def run_line(
             tell(done, len(chosen), what)
 
     _quiet_libraries()
-    definitions = build_defs(home, settings, "CRITICAL", pipeline=Pipeline(home, settings, step))
+    definitions = build_defs(home, settings, pipeline=Pipeline(home, settings, step))
     with instance_of(home) as instance:
         for day in chosen:
             job = DAILY_METRICS if day == chosen[-1] else PROCESS_DAY
@@ -140,6 +140,7 @@ def run_line(
                     instance=instance,
                     partition_key=str(day),
                     raise_on_error=False,
+                    run_config=console_from("CRITICAL"),
                     asset_selection=[dg.AssetKey("report")],
                 )
                 summary.failed += _failures(again, day)
@@ -153,7 +154,7 @@ def run_line(
 
 def _execute(definitions: dg.Definitions, job: str, day: date, instance: dg.DagsterInstance) -> Any:
     return definitions.resolve_job_def(job).execute_in_process(
-        instance=instance, partition_key=str(day), raise_on_error=False
+        instance=instance, partition_key=str(day), raise_on_error=False, run_config=console_from("CRITICAL")
     )
 
 

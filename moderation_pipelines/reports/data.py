@@ -106,7 +106,7 @@ def report_data(home: Home, policies: Policies, day: date, settings: Settings, n
         days=[(d, a, q) for d, a, q in per_day.iter_rows()][-14:],
         quarantine=_quarantine(warehouse.scan(QUARANTINE, window)),
         waiting_votes=_waiting(warehouse, window),
-        labelled=_labelled(warehouse.scan(CONSENSUS, window)),
+        labelled=_labelled(warehouse.scan(CONSENSUS, window), policies),
         agreement=warehouse.scan(AGREEMENT, [day]).collect(),
         raters=warehouse.scan(RATERS, [day]).collect(),
         releases=[_release_row(home, r) for r in current.values() if r is not None],
@@ -157,7 +157,11 @@ def _waiting(warehouse: Warehouse, window: Sequence[date]) -> int:
     return int(votes.join(items, on="item_id", how="anti").select(pl.len()).collect(engine="streaming").item())
 
 
-def _labelled(consensus: pl.LazyFrame) -> list[Row]:
+def _labelled(consensus: pl.LazyFrame, policies: Policies) -> list[Row]:
+    """Items of the window by policy: how many have a label, from whom, and how many lack the votes they should have."""
+    wanted = {p.id: p.kpis.get("min_votes", 0.0) for p in policies}
+    short = pl.col("n_votes") < pl.col("policy").replace_strict(wanted, default=0.0, return_dtype=pl.Float64)
+    by_authority = pl.col("method").is_in(["gold", "adjudication"]).fill_null(False)
     latest = consensus.sort("drop_date").unique(["item_id", "policy"], keep="last", maintain_order=True)
     return (
         latest.group_by("policy")
@@ -165,7 +169,8 @@ def _labelled(consensus: pl.LazyFrame) -> list[Row]:
             n_items=pl.len(),
             n_labelled=pl.col("label").count(),
             n_violating=pl.col("violating").sum(),
-            n_gold=pl.col("method").is_in(["gold", "adjudication"]).sum(),
+            n_gold=by_authority.sum(),
+            n_short=(short & ~by_authority).sum(),
             n_ties=pl.col("is_tie").sum(),
             mean_entropy=pl.col("entropy").mean(),
         )
@@ -297,6 +302,13 @@ def what_to_do(data: ReportData) -> list[str]:
             todo.append(
                 f"Review the guideline of {policy.id}: alpha {decimal(alpha['value'])} ({known}, "
                 f"{alpha['n_items']:,} items) is {sure} below its target {minimum:g}."
+            )
+    for row in data.labelled:
+        if row["n_short"]:
+            least = data.policies[row["policy"]].kpis["min_votes"] if row["policy"] in data.policies else 0
+            todo.append(
+                f"Get more votes for {row['policy']}: {row['n_short']:,} of {row['n_items']:,} items have fewer than "
+                f"{least:g} votes and no word of an authority."
             )
     weak = data.raters.filter((pl.col("ci_high") < 0.7) & (pl.col("n_compared") >= 20)).sort("ci_high")
     for r in weak.head(5).to_dicts():
