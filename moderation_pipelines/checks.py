@@ -35,7 +35,7 @@ def all_problems(home: Home) -> list[Problem]:
 
     collect(lambda: load_specs(home, policies))
     collect(prompts)
-    if not broken:
+    if len(policies):
         collect(lambda: load_judges(home, policies))
     problems += misplaced(home)
     problems += broken_releases(home)

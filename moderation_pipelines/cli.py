@@ -132,7 +132,8 @@ def _run_line(home: Home, since: date | None, until: date | None, only: date | N
     seconds = (datetime.now(UTC) - started).total_seconds()
     _print_results(home, summary.last_day)
     days = f"{len(summary.days)} day{'' if len(summary.days) == 1 else 's'}"
-    out.print(f"\n{days} in {seconds:.0f} s; {summary.new_requests:,} new judge requests.")
+    out.print(f"\n{days} in {seconds:.0f} s; {summary.new_answers:,} new judge answers.")
+    _print_rows(home, summary.days)
     _print_places(home, summary.last_day)
     if not summary.failed:
         return True
@@ -198,6 +199,19 @@ def _print_results(home: Home, day: date) -> None:
             ],
             right=(2, 3, 4, 6, 7),
         )
+
+
+def _print_rows(home: Home, days: Sequence[date]) -> None:
+    """What became of the rows of the days that ran."""
+    from moderation_pipelines.tables.schema import DROPS
+    from moderation_pipelines.tables.warehouse import Warehouse
+
+    total = Warehouse(home).scan(DROPS, days).select("rows", "accepted", "quarantined", "duplicates").sum().collect()
+    rows, accepted, quarantined, duplicates = total.row(0)
+    out.print(
+        f"{rows:,} rows delivered: {accepted:,} accepted, {quarantined:,} quarantined, {duplicates:,} duplicates"
+        + ("; why: the report, or `modpipe sql` on quarantine" if quarantined else "")
+    )
 
 
 def _print_places(home: Home, day: date) -> None:
@@ -275,8 +289,16 @@ def drop(
     counts += f", {result.duplicates:,} duplicates"
     out.print(escape(f"{file.name}: {counts}"))
     if not check_only:
+        target = place.drops / feed.value / str(day) / file.name
+        before = target.read_bytes() if target.is_file() else None
         final = place_drop(place, file, feed.value, day)
-        out.print(escape(f"placed: {final}"))
+        if before is None:
+            out.print(escape(f"placed: {final}"))
+        elif before == final.read_bytes():
+            out.print(escape(f"unchanged: {final} was delivered before"))
+        else:
+            said = f"replaced: {final}, delivered before with {len(before):,} bytes, now {final.stat().st_size:,}"
+            out.print(escape(said))
 
 
 @app.command()
@@ -293,6 +315,8 @@ def check(home: HomeOption = None) -> None:
     if problems:
         for problem in problems:
             err.print(escape(str(problem)))
+        if [p.file for p in problems] == ["prompts"]:
+            err.print("(another home: --home or MODERATION_HOME; a first look: modpipe demo)")
         raise _fail(f"{len(problems)} mistake{'' if len(problems) == 1 else 's'}")
     policies = load_policies(place)
     specs = load_specs(place, policies)
@@ -303,6 +327,9 @@ def check(home: HomeOption = None) -> None:
         f"{len(policies)} policies, {len(all_prompts(place, policies))} prompts, {n_judges} {judge_word}, "
         f"{sum(len(s) for s in specs.values())} eval-set specs: all good"
     )
+    for name in sorted({e.api_key_env for e in judges.endpoints.values() if e.api_key_env}):
+        if not os.environ.get(name):
+            err.print(escape(f"note: the environment variable {name} is not set; a run needs it"))
 
 
 @app.command()
@@ -389,6 +416,8 @@ def sets_diff(name: str, old: str, new: str, home: HomeOption = None) -> None:
         out.print(f"~ {escape(item)}: {escape(before)} → {escape(after)}", style="yellow")
     for item in diff.edited:
         out.print(f"~ {escape(item)}: text changed", style="yellow")
+    for item in diff.revised:
+        out.print(f"~ {escape(item)}: votes or probability changed", style="dim")
 
 
 @app.command()

@@ -110,8 +110,11 @@ def read_text(path: Path, file: str) -> str:
 def model_problems(error: ValidationError, located: Located, model: type[BaseModel]) -> list[Problem]:
     """Pydantic's complaints as problems with file, line and what would be right."""
     found = []
-    for item in error.errors(include_url=False):
+    errors = error.errors(include_url=False)
+    for item in errors:
         path = tuple(item["loc"])
+        if any(len(other["loc"]) > len(path) and tuple(other["loc"])[: len(path)] == path for other in errors):
+            continue  # what pydantic says of the whole follows from what is wrong inside
         where: tuple[Step, ...] = tuple(p for p in path if isinstance(p, str | int))
         dotted = ".".join(str(p) for p in where)
         kind, given = item["type"], item.get("input")
@@ -125,6 +128,11 @@ def model_problems(error: ValidationError, located: Located, model: type[BaseMod
             message = f'"{dotted}" is {given!r}; allowed: {allowed}'
         elif kind.startswith("value_error") and not (where and where[-1] in SECRETIVE):
             message = f'"{dotted}": {item["msg"].removeprefix("Value error, ")}'
+        elif kind in ("tuple_type", "list_type"):
+            message = f'"{dotted}" is {given!r:.60}: give a list, e.g. [{given!r:.40}]'
+        elif kind in ("string_type", "dict_type", "model_type") and isinstance(given, bool | int | float):
+            hint = f'quote it: "{"no" if given is False else "yes" if given is True else given}"'
+            message = f'"{dotted}" is {given!r}, not text; {hint}'
         elif where and where[-1] in SECRETIVE:
             message = f'"{dotted}": {item["msg"].removeprefix("Value error, ").lower()}; {SECRETIVE[str(where[-1])]}'
         else:

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+from datetime import timedelta
 from pathlib import Path
 
 import pytest
 
+from moderation_pipelines.tables.schema import VOTES
 from moderation_pipelines_tests.conftest import DAY, SmallHome, modpipe
 
 VOTE = '{"item_id": "i%d", "policy": "harassment", "label": "%s", "rater_id": "r%d"}\n'
@@ -15,6 +17,7 @@ VOTE = '{"item_id": "i%d", "policy": "harassment", "label": "%s", "rater_id": "r
     ("arguments", "code", "said"),
     [
         (["run"], 1, "no drops under"),
+        (["run", "--since", "2026-03-02", "--until", "2026-03-01"], 1, "is after --until"),
         (["run", "--date", "yesterday"], 2, "not a day like"),
         (["run", "--date", "2026-03-02", "--since", "2026-03-01"], 2, "--date stands alone"),
         (["eval-sets", "show", "nothing"], 1, 'eval set "nothing" has no release'),
@@ -67,6 +70,9 @@ def test_drop_checks_places_and_says_what_would_be_quarantined(small: SmallHome,
     assert "votes.jsonl:3: not valid JSON" in done.stdout
     assert "3 rows: 1 good, 2 to quarantine, 0 duplicates" in done.stdout
     assert placed.read_bytes() == file.read_bytes()
+    assert "unchanged:" in modpipe(*arguments).stdout
+    file.write_text(VOTE % (1, "bad", 1))
+    assert "replaced:" in modpipe(*arguments).stdout
     assert [p.name for p in placed.parent.iterdir()] == ["votes.jsonl"]
 
 
@@ -121,8 +127,20 @@ def test_a_judge_that_cannot_be_asked_stops_no_other_and_fails_the_run(small: Sm
     small.deliver("labels", "l.jsonl", votes)
     done = modpipe("run", "--home", str(small.home.root))
     assert done.returncode == 1
-    assert "llm: http://127.0.0.1:9/v1: the environment variable NO_SUCH_KEY is not set" in done.stderr
+    assert "calls failed: http://127.0.0.1:9/v1: the environment variable NO_SUCH_KEY is not set" in done.stderr
     assert "Traceback" not in done.stderr
     assert "baseline-ngram" in done.stdout
     report = (small.home.reports / str(DAY) / "report.html").read_text()
-    assert "calls of llm on harassment ended as api_error" in report
+    assert "of llm on harassment ended as api_error" in report
+
+
+def test_a_withdrawn_drop_goes_with_the_next_run(small: SmallHome) -> None:
+    kept = small.deliver("labels", "a.jsonl", VOTE % (1, "fine", 1))
+    gone = small.deliver("labels", "b.jsonl", VOTE % (1, "bad", 2), DAY + timedelta(days=1))
+    assert modpipe("run", "--home", str(small.home.root)).returncode == 0
+    gone.unlink()
+    done = modpipe("run", "--home", str(small.home.root))
+    assert done.returncode == 0, done.stderr
+    votes = small.warehouse.scan(VOTES).collect()
+    assert votes["drop_file"].to_list() == [kept.name]
+    assert "DEBUG" not in done.stderr

@@ -56,6 +56,52 @@ def test_a_policy_mistake_is_named_with_its_line(small: SmallHome, old: str, new
     assert said in found
 
 
+@pytest.mark.parametrize(
+    ("old", "new", "said"),
+    [
+        (
+            "scale: nominal",
+            "kpis: {min_vots: 3}",
+            'policy.yaml:4: key "min_vots" is not known; did you mean "min_votes"?',
+        ),
+        ("scale: nominal", "kpis: {min_alpha: 1.7}", "kpis.min_alpha"),
+        ('version: "1"', "version: 1.10", 'is 1.1, not text; quote it: "1.1"'),
+        ("abstain: [unsure]", "abstain: unsure", "give a list, e.g. ['unsure']"),
+        ("{id: fine,", "{id: no,", 'quote it: "no"'),
+        (
+            "scale: nominal",
+            "clauses: [{id: C1, text: t, label: bda}]",
+            'names label "bda", which is not in the label set; did you mean "bad"?',
+        ),
+    ],
+)
+def test_mistakes_say_what_would_be_right(small: SmallHome, old: str, new: str, said: str) -> None:
+    assert old in HARASSMENT
+    small.write("prompts/harassment/policy.yaml", HARASSMENT.replace(old, new, 1))
+    assert said in "\n".join(problems(small))
+
+
+def test_what_does_not_fit_together_is_told_beside_what_cannot_be_read(small: SmallHome) -> None:
+    bad = HARASSMENT.replace("title", "titel").replace("[unsure]", "[bad]").replace("violating: true", "violatin: true")
+    small.write("prompts/harassment/policy.yaml", bad)
+    small.write(
+        "prompts/judges.yaml",
+        JUDGES.replace("endpoint: local", "endpoint: locl").replace("model: m", "model: m, budgt_usd: 1"),
+    )
+    small.write("prompts/levels/v1.md", "---\ntitel: x\n---\n{{ nothing }}")
+    found = "\n".join(problems(small))
+    for said in (
+        '"titel"',
+        "both a label and an abstention",
+        '"violatin"',
+        '"locl" is not defined',
+        '"budgt_usd"',
+        "nothing",
+    ):
+        assert said in found
+    assert "at least 2 items" not in found
+
+
 def test_mistakes_of_all_files_come_at_once(small: SmallHome) -> None:
     small.write("prompts/harassment/policy.yaml", HARASSMENT.replace("scale", "scal").replace("abstain", "abstein"))
     small.write("prompts/levels/eval_sets.yaml", "eval_sets:\n  - name: levels\n    siez: 10\n  - name: Bad Name\n")

@@ -206,6 +206,8 @@ def test_rater_cards_use_gold_where_there_is_gold(small: SmallHome) -> None:
     small.ingest()
     cards = {r["rater_id"]: r for r in rater_cards(small.warehouse.scan(VOTES), small.policies, DAY).to_dicts()}
     assert (cards["r1"]["accuracy"], cards["r1"]["n_compared"], cards["r1"]["accuracy_basis"]) == (0.0, 1, "gold")
+    # Beside it, always, how the rater stands to the others: r2 says none on i and mild on j.
+    assert (cards["r1"]["others_accuracy"], cards["r1"]["n_others"]) == (0.5, 2)
     assert (cards["r2"]["accuracy"], cards["r2"]["n_compared"]) == (1.0, 1)
     assert "desk" not in cards
 

@@ -45,6 +45,9 @@ def test_the_demo_prints_results_and_where_things_are(line: Line) -> None:
     for word in ("Agreement between raters", "harassment v0001", "baseline-ngram", "Report:", "Releases:", "Tables:"):
         assert word in done.stdout
     assert "Traceback" not in done.stderr
+    # Quiet: a line per day, and nothing of the libraries.
+    assert len(done.stderr.splitlines()) == 6
+    assert "23 quarantined" in done.stdout
     for path in re.findall(r"(?:Report|Releases|Tables):\s+(\S+)", done.stdout):
         assert Path(path).exists()
     assert str(home.root) in done.stdout
@@ -141,7 +144,7 @@ def test_a_second_run_asks_nothing_and_changes_nothing(line: Line, tmp_path: Pat
     before = contents()
     done = modpipe("run", "--home", str(home.root))
     assert done.returncode == 0, done.stderr[-2000:]
-    assert "; 0 new judge requests" in done.stdout
+    assert "; 0 new judge answers" in done.stdout
     assert contents() == before
 
 

@@ -18,7 +18,7 @@ from moderation_pipelines.ingest.landing import landing_days
 from moderation_pipelines.orchestration.automation import console_from
 from moderation_pipelines.orchestration.drop_sensor import MAX_ATTEMPTS, RunState, SeenState, plan, window_fingerprints
 from moderation_pipelines.orchestration.pipeline import Pipeline
-from moderation_pipelines.orchestration.runner import instance_of
+from moderation_pipelines.orchestration.runner import instance_of, run_line
 from moderation_pipelines.tables.schema import VOTES
 from moderation_pipelines_tests.conftest import DAY, ROOT, SmallHome
 
@@ -167,6 +167,15 @@ def test_a_day_whose_files_are_gone_is_asked_for_once() -> None:
     assert steps == [[], [f"{D1}:a:1"], [], [f"{D1}:gone:1"], [], []]
 
 
+def test_a_day_somebody_else_has_run_is_not_run_again() -> None:
+    seen = plan(SeenState(), {D1: "a"}, {})[1]
+    requests, seen, _ = plan(seen, {D1: "a"}, {}, finished=[D1])
+    assert requests == []
+    assert [r.run_key for r in plan(seen, {D1: "b"}, {D1: "unknown"})[0]] == []
+    seen = plan(seen, {D1: "b"}, {D1: "unknown"})[1]
+    assert [r.run_key for r in plan(seen, {D1: "b"}, {D1: "unknown"})[0]] == [f"{D1}:b:1"]
+
+
 def test_a_day_depends_on_its_window_and_on_nothing_else() -> None:
     d1, d2, d9 = date(2026, 3, 1), date(2026, 3, 2), date(2026, 3, 9)
     before = window_fingerprints({d1: "a", d2: "b", d9: "c"}, window_days=3)
@@ -261,6 +270,14 @@ def test_sensor_through_the_life_of_a_day(small: SmallHome, sensed: Sensed) -> N
     assert [sensed.look(), sensed.look()] == [[], [str(older)]]
     assert sensed.run() == [True]
     assert [sensed.look(), sensed.look()] == [[], []]
+
+
+def test_sensor_leaves_what_modpipe_run_has_done(small: SmallHome, sensed: Sensed) -> None:
+    small.deliver("labels", "f.jsonl", [VOTE])
+    assert run_line(small.home, small.settings).failed == []
+    assert [sensed.look(), sensed.look(), sensed.look()] == [[], [], []]
+    small.deliver("labels", "g.jsonl", [VOTE])
+    assert [sensed.look(), sensed.look()] == [[], [str(DAY)]]
 
 
 def test_sensor_tries_a_failed_day_again(small: SmallHome, sensed: Sensed) -> None:

@@ -26,7 +26,9 @@ def rater_cards(votes: pl.LazyFrame, policies: Policies, day: date) -> pl.DataFr
     current = counting.filter((pl.col("kind") == "vote") & pl.col("is_current"))
     named = current.filter(pl.col("rater_id").is_not_null())
     counted = current.filter(~pl.col("is_abstain"))
-    compared = _with_references(counted, authority_labels(counting)).filter(pl.col("rater_id").is_not_null())
+    referred = _with_references(counted, authority_labels(counting)).filter(pl.col("rater_id").is_not_null()).collect()
+    compared = referred.lazy().filter(pl.col("reference").is_not_null())
+    against_others = referred.lazy().filter(pl.col("others").is_not_null())
     violating = pl.DataFrame(
         [(p.id, label.id, label.violating) for p in policies for label in p.labels],
         schema={"policy": pl.String, "label": pl.String, "flags": pl.Boolean},
@@ -61,23 +63,37 @@ def rater_cards(votes: pl.LazyFrame, policies: Policies, day: date) -> pl.DataFr
             on=key,
             how="left",
         )
+        .join(
+            against_others.group_by(key).agg(
+                n_others=pl.len().cast(pl.Int64), n_as_others=(pl.col("label") == pl.col("others")).sum()
+            ),
+            on=key,
+            how="left",
+        )
         .join(_confusion(compared), on=key, how="left")
-        .with_columns(pl.col("n_compared").fill_null(0), drop_date=pl.lit(day))
+        .with_columns(pl.col("n_compared", "n_others").fill_null(0), drop_date=pl.lit(day))
         .sort("policy", "rater_id")
         .collect()
     )
-    intervals = [wilson_interval(right or 0, n) for right, n in cards.select("n_right", "n_compared").iter_rows()]
     return RATERS.conform(
-        cards.lazy().with_columns(
-            accuracy=pl.when(pl.col("n_compared") > 0).then(pl.col("n_right") / pl.col("n_compared")),
-            ci_low=pl.Series([i.low for i in intervals], dtype=pl.Float64),
-            ci_high=pl.Series([i.high for i in intervals], dtype=pl.Float64),
-        )
+        cards.with_columns(
+            *_accuracy(cards, "n_right", "n_compared", ("accuracy", "ci_low", "ci_high")),
+            *_accuracy(cards, "n_as_others", "n_others", ("others_accuracy", "others_ci_low", "others_ci_high")),
+        ).lazy()
     ).collect()
 
 
+def _accuracy(cards: pl.DataFrame, right: str, n: str, names: tuple[str, str, str]) -> list[pl.Series]:
+    """Accuracy and the two ends of its Wilson interval, under the given names; null where n is 0."""
+    pairs = cards.select(right, n).rows()
+    intervals = [wilson_interval(k or 0, m) for k, m in pairs]
+    columns = ([k / m if m else None for k, m in pairs], [i.low for i in intervals], [i.high for i in intervals])
+    return [pl.Series(name, values, dtype=pl.Float64) for name, values in zip(names, columns, strict=True)]
+
+
 def _with_references(counted: pl.LazyFrame, authority: pl.LazyFrame) -> pl.LazyFrame:
-    """Votes that have a reference, with columns reference and basis; one basis per rater x policy."""
+    """Votes with columns reference (null: none) and basis, one basis per rater x policy, and others: the majority of
+    the other raters (null: tied or none)."""
     item = ["item_id", "policy"]
     tally = counted.group_by(*item, "label").agg(votes=pl.len().cast(pl.Int64))
     mine = (
@@ -105,7 +121,7 @@ def _with_references(counted: pl.LazyFrame, authority: pl.LazyFrame) -> pl.LazyF
     return joined.with_columns(
         reference=pl.when("has_gold").then("gold_label").otherwise("others"),
         basis=pl.when("has_gold").then(pl.lit(GOLD)).otherwise(pl.lit(LEAVE_ONE_OUT)),
-    ).filter(pl.col("reference").is_not_null())
+    )
 
 
 def _confusion(compared: pl.LazyFrame) -> pl.LazyFrame:

@@ -342,11 +342,12 @@ class ReleaseDiff:
     relabelled: list[tuple[str, str, str]]
     reweighted: list[str]
     edited: list[str]
+    revised: list[str]
     settings: list[str]
 
     @property
     def is_empty(self) -> bool:
-        changed = (self.added, self.removed, self.relabelled, self.reweighted, self.edited, self.settings)
+        changed = (self.added, self.removed, self.relabelled, self.reweighted, self.edited, self.revised, self.settings)
         return not any(changed)
 
     def summary(self) -> str:
@@ -357,9 +358,10 @@ class ReleaseDiff:
             f"{len(self.relabelled):,} labels changed" if self.relabelled else "",
             f"{len(self.edited):,} texts changed" if self.edited else "",
             f"{len(self.reweighted):,} weights changed" if self.reweighted else "",
+            f"votes or probability of {len(self.revised):,} items changed" if self.revised else "",
             *self.settings,
         ]
-        return ", ".join(p for p in parts if p) or "no difference in items, labels, weights or settings"
+        return ", ".join(p for p in parts if p) or "no difference"
 
 
 def release_diff(old: Release, new: Release) -> ReleaseDiff:
@@ -382,8 +384,19 @@ def release_diff(old: Release, new: Release) -> ReleaseDiff:
         [(i, x, y) for i, x, y in relabelled.iter_rows()],
         both.filter((pl.col("weight") - pl.col("weight_new")).abs() > 1e-9)["item_id"].to_list(),
         both.filter(pl.col("text_sha256") != pl.col("text_sha256_new"))["item_id"].to_list(),
+        _revised(a, b),
         settings,
     )
+
+
+def _revised(a: pl.DataFrame, b: pl.DataFrame) -> list[str]:
+    """Items with the same label that rest on other votes, or are otherwise not the same row."""
+    watched = ("text_sha256", "label", "weight", "inclusion_probability", "stratum")
+    rest = [c for c in EVAL_SET_ITEMS.columns if c not in ("item_id", *watched)]
+    both = a.select("item_id", "label", old=pl.struct(rest).struct.json_encode()).join(
+        b.select("item_id", "label", new=pl.struct(rest).struct.json_encode()), on=["item_id", "label"]
+    )
+    return both.filter(pl.col("old") != pl.col("new"))["item_id"].sort().to_list()
 
 
 def broken_releases(home: Home) -> list[Problem]:

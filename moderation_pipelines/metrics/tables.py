@@ -31,6 +31,7 @@ from moderation_pipelines.metrics.intervals import (
 from moderation_pipelines.tables.schema import METRICS
 
 SLICES = ("locale", "surface", "severity", "label_confidence")
+CONFIDENCE_ORDER = ("gold", "adjudication", "0.95 to 1", "0.80 to 0.95", "below 0.80")
 _CHUNK = 4_000_000
 MIN_ITEMS_TO_RESAMPLE = 10
 NO_INTERVAL = "no interval: too few items, or resampling them gives the same value every time"

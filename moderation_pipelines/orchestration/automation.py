@@ -19,6 +19,7 @@ from moderation_pipelines.orchestration.drop_sensor import (
 from moderation_pipelines.orchestration.pipeline import Pipeline
 
 PARTITION_TAG = "dagster/partition"
+DAY_FINGERPRINT = "moderation/day_fingerprint"
 ONE_AT_A_TIME = {"moderation/line": "days"}
 PROCESS_DAY = "process_day"
 DAILY_METRICS = "daily_metrics"
@@ -91,7 +92,8 @@ def sensor(settings: Settings) -> dg.SensorDefinition:
         own = {d: day_fingerprint(files) for d, files in there.items() if d not in outside}
         here = window_fingerprints(own, settings.window_days)
         seen = SeenState.from_cursor(context.cursor)
-        requests, memory, notes = plan(seen, here, _outcomes(context.instance, seen))
+        finished = _finished(context.instance, {d: f for d, f in here.items() if seen.settling.get(d) == f})
+        requests, memory, notes = plan(seen, here, _outcomes(context.instance, seen), finished)
         notes += [f"{d} lies outside the partitions ({settings.start_date} to today)" for d in outside]
         for note in notes:
             context.log.warning(note)
@@ -100,6 +102,17 @@ def sensor(settings: Settings) -> dg.SensorDefinition:
         return dg.SensorResult(run_requests=runs, cursor=memory.to_cursor(), skip_reason=skip)
 
     return label_drop_sensor
+
+
+def _finished(instance: dg.DagsterInstance, here: dict[str, str]) -> list[str]:
+    """Days that `modpipe run` has processed with just these files."""
+    done = []
+    for day, fingerprint in here.items():
+        tags = {DAY_FINGERPRINT: fingerprint, PARTITION_TAG: day}
+        filters = dg.RunsFilter(tags=tags, statuses=[dg.DagsterRunStatus.SUCCESS])
+        if instance.get_run_records(filters, limit=1):
+            done.append(day)
+    return done
 
 
 def _outcomes(instance: dg.DagsterInstance, seen: SeenState) -> dict[str, RunState]:

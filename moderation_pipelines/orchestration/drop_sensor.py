@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from dataclasses import asdict, dataclass, field
 from datetime import date, timedelta
 from typing import Literal
@@ -67,9 +67,12 @@ def window_fingerprints(own: Mapping[date, str], window_days: int) -> dict[str, 
 
 
 def plan(
-    seen: SeenState, here: Mapping[str, str], outcomes: Mapping[str, RunState]
+    seen: SeenState,
+    here: Mapping[str, str],
+    outcomes: Mapping[str, RunState],
+    finished: Collection[str] = (),
 ) -> tuple[list[DayRequest], SeenState, list[str]]:
-    """(runs to ask for, new memory, notes).
+    """(runs to ask for, new memory, notes). ``finished``: days somebody else has run with just these files.
 
     ``here``: fingerprint of the files of every day there is. ``outcomes``: how the last run asked for each day ended.
     A new or changed day must look the same on two looks in a row, so a file still being written waits. A failed day is
@@ -86,6 +89,9 @@ def plan(
         if before is None or before.fingerprint != fingerprint:
             if seen.settling.get(day) != fingerprint:
                 settling[day] = fingerprint
+                continue
+            if day in finished:
+                days[day] = SeenDay(fingerprint, 0)
                 continue
             request = DayRequest(day, fingerprint or "gone", 1)
             days[day] = SeenDay(fingerprint, 1)

@@ -15,8 +15,9 @@ import dagster as dg
 from moderation_pipelines.definitions import build_defs
 from moderation_pipelines.errors import UserError
 from moderation_pipelines.home import Home, Settings
-from moderation_pipelines.ingest.landing import landing_days
-from moderation_pipelines.orchestration.automation import DAILY_METRICS, PROCESS_DAY, console_from
+from moderation_pipelines.ingest.landing import day_fingerprint, landing_days
+from moderation_pipelines.orchestration.automation import DAILY_METRICS, DAY_FINGERPRINT, PROCESS_DAY, console_from
+from moderation_pipelines.orchestration.drop_sensor import window_fingerprints
 from moderation_pipelines.orchestration.pipeline import Pipeline
 from moderation_pipelines.tables.schema import DROPS
 from moderation_pipelines.tables.warehouse import Warehouse, write_text
@@ -41,7 +42,7 @@ class RunSummary:
     days: list[date]
     last_day: date
     failed: list[Failed] = field(default_factory=list)
-    new_requests: int = 0
+    new_answers: int = 0
 
 
 def dagster_home(home: Home, environ: dict[str, str] | None = None) -> Path:
@@ -75,18 +76,24 @@ def instance_of(home: Home) -> Iterator[dg.DagsterInstance]:
 def days_to_run(
     home: Home, settings: Settings, since: date | None, until: date | None, only: date | None
 ) -> list[date]:
-    """Days that have drops, within the bounds. Raises :class:`UserError` when there is nothing to do."""
-    there = landing_days(home)
+    """Days that have drops, or had some that were taken away, within the bounds.
+
+    Raises :class:`UserError` when there is nothing to do.
+    """
+    if since and until and since > until:
+        raise UserError(f"--since {since} is after --until {until}")
+    there = [*landing_days(home), *withdrawn_days(home)]
+    there = sorted(set(there))
     if only is not None:
         if only not in there:
-            raise UserError(f"no drops for {only} under {home.drops}; {_known(list(there))}")
+            raise UserError(f"no drops for {only} under {home.drops}; {_known(there)}")
         chosen = [only]
     else:
         chosen = [d for d in there if (since is None or d >= since) and (until is None or d <= until)]
         if not chosen:
             if there:
                 raise UserError(
-                    f"no drops between {since or 'the first day'} and {until or 'the last'}; {_known(list(there))}"
+                    f"no drops between {since or 'the first day'} and {until or 'the last'}; {_known(there)}"
                 )
             raise UserError(f"no drops under {home.drops}; place one with `modpipe drop`, or try `modpipe demo`")
     today = datetime.now(UTC).date()
@@ -97,6 +104,13 @@ def days_to_run(
             "move the folder, or set MODERATION_START_DATE"
         )
     return chosen
+
+
+def withdrawn_days(home: Home) -> list[date]:
+    """Days that were processed with files which are all gone now: they are processed again, so that their rows go."""
+    there = landing_days(home)
+    frame = Warehouse(home).scan(DROPS).select("drop_date").unique().collect()
+    return sorted(d for d in frame["drop_date"].to_list() if d not in there)
 
 
 def _known(days: Sequence[date]) -> str:
@@ -118,6 +132,9 @@ def run_line(
     """
     chosen = days_to_run(home, settings, since, until, only)
     summary = RunSummary(chosen, chosen[-1])
+    # Read before the runs: a file that comes in the meantime is the sensor's to notice.
+    own = {d: day_fingerprint(files) for d, files in landing_days(home).items()}
+    fingerprints = window_fingerprints(own, settings.window_days)
     done = 0
 
     def step(what: str) -> None:
@@ -130,10 +147,10 @@ def run_line(
         for day in chosen:
             job = DAILY_METRICS if day == chosen[-1] else PROCESS_DAY
             step(f"{day}: {'everything' if job == DAILY_METRICS else 'ingest, consensus, agreement'}")
-            result = _execute(definitions, job, day, instance)
+            result = _execute(definitions, job, day, instance, {DAY_FINGERPRINT: fingerprints.get(str(day), "")})
             mine = _failures(result, day)
             summary.failed += mine
-            summary.new_requests += _new_requests(result)
+            summary.new_answers += _new_answers(result)
             if job == DAILY_METRICS and mine and not _made_report(result):
                 step(f"{day}: report on what there is")
                 again = definitions.resolve_job_def(DAILY_METRICS).execute_in_process(
@@ -152,9 +169,11 @@ def run_line(
     return summary
 
 
-def _execute(definitions: dg.Definitions, job: str, day: date, instance: dg.DagsterInstance) -> Any:
+def _execute(
+    definitions: dg.Definitions, job: str, day: date, instance: dg.DagsterInstance, tags: dict[str, str]
+) -> Any:
     return definitions.resolve_job_def(job).execute_in_process(
-        instance=instance, partition_key=str(day), raise_on_error=False, run_config=console_from("CRITICAL")
+        instance=instance, partition_key=str(day), raise_on_error=False, run_config=console_from("CRITICAL"), tags=tags
     )
 
 
@@ -201,9 +220,9 @@ def _made_report(result: Any) -> bool:
     return any(e.asset_key == dg.AssetKey("report") for e in result.get_asset_materialization_events())
 
 
-def _new_requests(result: Any) -> int:
+def _new_answers(result: Any) -> int:
     for event in result.get_asset_materialization_events():
         if event.asset_key == dg.AssetKey("scores"):
-            value = event.materialization.metadata.get("new requests")
+            value = event.materialization.metadata.get("new answers")
             return int(value.value) if value is not None else 0
     return 0

@@ -7,9 +7,9 @@ import re
 from functools import cached_property
 from typing import Any, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator, model_validator
+from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
-from moderation_pipelines.errors import Problem, UserError
+from moderation_pipelines.errors import Problem, UserError, did_you_mean
 from moderation_pipelines.home import Home
 from moderation_pipelines.located_yaml import Located, model_problems, parse_yaml, read_text
 
@@ -37,6 +37,13 @@ class Clause(Strict):
     label: str | None = None
 
 
+class Kpis(Strict):
+    """Targets of a policy: votes an item should have, and alpha (-1 to 1) raters should reach. None: no target."""
+
+    min_votes: int | None = Field(default=None, ge=0)
+    min_alpha: float | None = Field(default=None, ge=-1, le=1, strict=False)
+
+
 class Policy(Strict):
     """One policy. ``labels`` are in order; for ordinal and interval scales the order is the scale."""
 
@@ -50,41 +57,9 @@ class Policy(Strict):
     definition: str
     clauses: tuple[Clause, ...] = Field(default=(), strict=False)
     aggregation: Literal["dawid_skene", "majority"] = "dawid_skene"
-    kpis: dict[str, float] = Field(default_factory=dict, strict=False)
+    kpis: Kpis = Field(default_factory=Kpis)
     sha256: str = Field(default="", exclude=True)
     source: str = Field(default="", exclude=True, repr=False)
-
-    @field_validator("version", mode="before")
-    @classmethod
-    def _version_is_text(cls, value: Any) -> Any:
-        return value if isinstance(value, str) else str(value) if value is not None else value
-
-    @model_validator(mode="after")
-    def _consistent(self) -> Policy:
-        mistakes = []
-        ids = [label.id for label in self.labels]
-        for i in sorted({i for i in ids if ids.count(i) > 1}):
-            mistakes.append(f'label "{i}" stands twice')
-        for i in sorted({i for i in self.abstain if self.abstain.count(i) > 1}):
-            mistakes.append(f'abstention "{i}" stands twice')
-        for i in sorted(set(self.abstain) & set(ids)):
-            mistakes.append(f'"{i}" is both a label and an abstention; keep one')
-        if not any(label.violating for label in self.labels):
-            mistakes.append("no label is violating; mark at least one with violating: true")
-        if all(label.violating for label in self.labels):
-            mistakes.append("every label is violating; at least one must have violating: false")
-        for clause in self.clauses:
-            if clause.label is not None and clause.label not in ids:
-                mistakes.append(f'clause "{clause.id}" names label "{clause.label}", which is not in the label set')
-        if self.scale == "interval":
-            for i in ids:
-                try:
-                    float(i)
-                except ValueError:
-                    mistakes.append(f'label "{i}" is not a number, but the scale is interval')
-        if mistakes:
-            raise ValueError("; ".join(mistakes))
-        return self
 
     @cached_property
     def label_ids(self) -> tuple[str, ...]:
@@ -122,6 +97,50 @@ class Policies:
         return list(self._by_id)
 
 
+_LISTS = ("labels", "abstain", "clauses")
+
+
+def inconsistencies(located: Located) -> list[Problem]:
+    """What does not fit together in a policy.yaml, as far as its parts can be read: told beside any other mistake."""
+    found: list[Problem] = []
+    value = located.value
+    labels, abstain, clauses = (v if isinstance(v := value.get(k), list) else [] for k in _LISTS)
+    labels = [x for x in labels if isinstance(x, dict)]
+    ids = [x.get("id") for x in labels]
+
+    for i, label in enumerate(ids):
+        if label is not None and label in ids[:i]:
+            found.append(located.problem(("labels", i), f'label "{label}" stands twice'))
+        if value.get("scale") == "interval" and not _is_number(label):
+            found.append(located.problem(("labels", i), f'label "{label}" is not a number, but the scale is interval'))
+    for i, label in enumerate(abstain):
+        if label in abstain[:i]:
+            found.append(located.problem(("abstain", i), f'abstention "{label}" stands twice'))
+        if label in ids:
+            found.append(located.problem(("abstain", i), f'"{label}" is both a label and an abstention; keep one'))
+    flags = [x.get("violating") for x in labels]
+    if len(flags) > 1 and all(isinstance(f, bool) for f in flags):
+        if not any(flags):
+            found.append(located.problem(("labels",), "no label is violating; mark at least one with violating: true"))
+        if all(flags):
+            found.append(located.problem(("labels",), "every label is violating; one must have violating: false"))
+    for i, clause in enumerate(clauses):
+        label = clause.get("label") if isinstance(clause, dict) else None
+        if label is not None and label not in ids:
+            hint = did_you_mean(str(label), [str(x) for x in ids if x is not None])
+            message = f'clause "{clause.get("id")}" names label "{label}", which is not in the label set{hint}'
+            found.append(located.problem(("clauses", i, "label"), message))
+    return found
+
+
+def _is_number(text: object) -> bool:
+    try:
+        float(str(text))
+    except ValueError:
+        return False
+    return True
+
+
 def policy_from_yaml(located: Located, text: str, folder: str) -> Policy:
     """One checked policy. Raises :class:`UserError` with every mistake of the file."""
     if not isinstance(located.value, dict):
@@ -134,6 +153,7 @@ def policy_from_yaml(located: Located, text: str, folder: str) -> Policy:
         )
     except ValidationError as error:
         problems += model_problems(error, located, Policy)
+    problems += inconsistencies(located)
     given = located.value.get("id")
     if isinstance(given, str):
         if given != folder:

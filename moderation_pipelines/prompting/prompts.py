@@ -178,19 +178,27 @@ def load_prompt(home: Home, policy: Policy, version: str = LATEST) -> Prompt:
         raise UserError([Problem(file, None, f'prompt version "{version}" is missing; known: {known}')])
     text = read_text(path, file)
     matter, offset = FrontMatter(), 0
+    problems: list[Problem] = []
     if match := _FRONT_MATTER.match(text):
         located = parse_yaml(match.group(1), file, line_offset=1)
         try:
             matter = FrontMatter.model_validate(located.value or {})
         except ValidationError as error:
-            raise UserError(model_problems(error, located, FrontMatter)) from None
+            problems = model_problems(error, located, FrontMatter)
         offset = match.group(0).count("\n")
         text = text[match.end() :]
     examples = load_examples(home, policy)
     if matter.examples > len(examples):
         have = f"examples.jsonl has {len(examples)}"
-        raise UserError([Problem(file, None, f"asks for {matter.examples} examples, {have}")])
-    system = _rendered(text, policy, examples[: matter.examples], file, offset)
-    if not system.strip():
-        raise UserError([Problem(file, None, "the prompt is empty")])
+        problems.append(Problem(file, None, f"asks for {matter.examples} examples, {have}"))
+    system = ""
+    try:
+        system = _rendered(text, policy, examples[: matter.examples], file, offset)
+    except UserError as error:
+        problems += error.problems
+    else:
+        if not system.strip():
+            problems.append(Problem(file, None, "the prompt is empty"))
+    if problems:
+        raise UserError(problems)
     return Prompt(policy.id, version, system, matter.examples, matter.status)

@@ -12,7 +12,7 @@ import polars as pl
 
 from moderation_pipelines import __version__
 from moderation_pipelines.home import Home, Settings
-from moderation_pipelines.metrics.tables import SLICES
+from moderation_pipelines.metrics.tables import CONFIDENCE_ORDER, SLICES
 from moderation_pipelines.pages import render
 from moderation_pipelines.policies.policy import Policies
 from moderation_pipelines.reports.charts import RangeRow, confusion_chart, range_chart, stacked_bars
@@ -57,7 +57,8 @@ def write_report(home: Home, policies: Policies, day: date, settings: Settings, 
 def page_values(data: ReportData) -> dict[str, Any]:
     """What both page templates need: the data, rows per table, charts."""
     metrics = metric_rows(data)
-    raters = data.raters.sort("ci_high", "rater_id", "policy", nulls_last=True)
+    surest = pl.when(pl.col("n_others") > pl.col("n_compared")).then("others_ci_high").otherwise("ci_high")
+    raters = data.raters.sort(surest, "rater_id", "policy", nulls_last=True)
     return {
         "d": data,
         "version": __version__,
@@ -66,11 +67,27 @@ def page_values(data: ReportData) -> dict[str, Any]:
         "raters": raters.head(SHOWN_RATERS).to_dicts(),
         "n_raters": raters.height,
         "metrics": metrics,
-        "judges": sorted({r["judge_id"] for r in metrics}),
+        "judges": sorted({r["judge_id"] for r in metrics if r["accuracy"]["n"]}),
+        "anonymous": any(r["n_raters"] is None for p in data.policies for r in agreement_rows(data, p.id)),
         "judge_charts": _judge_charts(metrics),
-        "slices": [{**row, "slice": name} for name in SLICES for row in metric_rows(data, name)],
+        "slices": _slices(data),
         "confusions": _confusions(data),
     }
+
+
+def _slices(data: ReportData) -> list[Row]:
+    """Metric rows of every slicing that says more than «all»: several values, and verdicts in it."""
+    out = []
+    for name in SLICES:
+        rows = [{**row, "slice": name} for row in metric_rows(data, name) if row["accuracy"]["n"]]
+        for row in rows:
+            key = (row["eval_set"], row["judge_id"])
+            if sum((r["eval_set"], r["judge_id"]) == key for r in rows) > 1:
+                out.append(row)
+    order = {value: i for i, value in enumerate(CONFIDENCE_ORDER)}
+    return sorted(
+        out, key=lambda r: (r["eval_set"], r["judge_id"], SLICES.index(r["slice"]), order.get(r["slice_value"], 0))
+    )
 
 
 def _policy_agreement(data: ReportData, policy: str, title: str) -> Row:
@@ -83,10 +100,13 @@ def _policy_agreement(data: ReportData, policy: str, title: str) -> Row:
             r["krippendorff_alpha"]["ci_high"],
             r["n_items"],
         )
-        for r in rows[:SHOWN_SLICES]
+        for r in rows
         if r["krippendorff_alpha"]["ci_low"] is not None
     ]
-    return {"policy": policy, "title": title, "rows": rows, "chart": range_chart(shown, f"Alpha, {title}")}
+    more = max(0, len(shown) - SHOWN_SLICES)
+    caption = "Alpha with its interval." + (f" {more} more in the table." if more else "")
+    chart = range_chart(shown[:SHOWN_SLICES], f"Alpha, {title}")
+    return {"policy": policy, "title": title, "rows": rows, "chart": chart, "caption": caption}
 
 
 def _judge_charts(metrics: Sequence[Row]) -> list[Row]:

@@ -159,7 +159,7 @@ def _waiting(warehouse: Warehouse, window: Sequence[date]) -> int:
 
 def _labelled(consensus: pl.LazyFrame, policies: Policies) -> list[Row]:
     """Items of the window by policy: how many have a label, from whom, and how many lack the votes they should have."""
-    wanted = {p.id: p.kpis.get("min_votes", 0.0) for p in policies}
+    wanted = {p.id: float(p.kpis.min_votes or 0) for p in policies}
     short = pl.col("n_votes") < pl.col("policy").replace_strict(wanted, default=0.0, return_dtype=pl.Float64)
     by_authority = pl.col("method").is_in(["gold", "adjudication"]).fill_null(False)
     latest = consensus.sort("drop_date").unique(["item_id", "policy"], keep="last", maintain_order=True)
@@ -195,17 +195,25 @@ def _release_row(home: Home, release: Release) -> Row:
         if parent is None
         else f"since {parent.version}: {release_diff(parent, release).summary()}",
         "warnings": m["validation"]["failed_warning"],
+        "held": m["validation"]["expectations"] - len(m["validation"]["failed_warning"]),
+        "reasons": [_reason(r) for r in release.validation() if not r["passed"]],
         "expectations": m["validation"]["expectations"],
         "content_sha256": m["content_sha256"],
         "path": home.relative(release.path),
     }
 
 
+def _reason(result: Row) -> str:
+    found = f" (found {result['observed']})" if result["observed"] else ""
+    return f"{result['why']}{found}"
+
+
 def _missing(scores: pl.DataFrame) -> list[Row]:
     return (
         scores.filter(pl.col("outcome") != "verdict")
         .group_by("judge_id", "eval_set", "outcome")
-        .agg(n=pl.len())
+        .agg(n=pl.len(), reason=pl.col("error").drop_nulls().mode().sort().first())
+        .join(scores.group_by("judge_id", "eval_set").agg(of=pl.len()), on=["judge_id", "eval_set"])
         .sort("judge_id", "eval_set", "outcome")
         .to_dicts()
     )
@@ -289,12 +297,15 @@ def what_to_do(data: ReportData) -> list[str]:
             f"({worst['n']:,}), first at {worst['place']}."
         )
     for row in data.missing:
+        share = (
+            f"{row['n']:,} of {row['of']:,} calls of {row['judge_id']} on {row['eval_set']} ended as {row['outcome']}"
+        )
         if row["outcome"] in ("api_error", "timeout"):
-            todo.append(
-                f"Run again: {row['n']:,} calls of {row['judge_id']} on {row['eval_set']} ended as {row['outcome']}."
-            )
+            todo.append(f"Look at the endpoint, then run again: {share} ({row['reason']}).")
+        elif row["n"] > 0.2 * row["of"]:
+            todo.append(f"Look at the prompt or the model: {share} ({row['reason']}).")
     for policy in data.policies:
-        minimum = policy.kpis.get("min_alpha")
+        minimum = policy.kpis.min_alpha
         alpha = _alpha(data.agreement, policy.id)
         if minimum is not None and alpha is not None and alpha["value"] is not None and alpha["value"] < minimum:
             sure = "surely" if alpha["ci_high"] is not None and alpha["ci_high"] < minimum else "possibly"
@@ -305,7 +316,7 @@ def what_to_do(data: ReportData) -> list[str]:
             )
     for row in data.labelled:
         if row["n_short"]:
-            least = data.policies[row["policy"]].kpis["min_votes"] if row["policy"] in data.policies else 0
+            least = data.policies[row["policy"]].kpis.min_votes or 0 if row["policy"] in data.policies else 0
             todo.append(
                 f"Get more votes for {row['policy']}: {row['n_short']:,} of {row['n_items']:,} items have fewer than "
                 f"{least:g} votes and no word of an authority."
@@ -321,9 +332,8 @@ def what_to_do(data: ReportData) -> list[str]:
         todo.append(f"{data.waiting_votes:,} votes wait for their content: check that the content feed is complete.")
     for release in data.releases:
         if release["warnings"]:
-            todo.append(
-                f"Release {release['name']} {release['version']} has warnings: {', '.join(release['warnings'])}."
-            )
+            said = "; ".join(release["reasons"])
+            todo.append(f"Deliver more labels for {release['name']} ({release['version']}): {said}.")
     measured = set(data.metrics["eval_set"])
     for release in data.releases:
         if release["name"] not in measured:
@@ -356,7 +366,11 @@ def agreement_rows(data: ReportData, policy: str) -> list[Row]:
     rows = list(out.values())
     lone = {s for s in ("locale", "pool", "guideline") if sum(r["slice"] == s for r in rows) == 1}
     # A slicing with the one value «unknown» says nothing that «all» does not.
-    return [r for r in rows if not (r["slice"] in lone and r["slice_value"] == "unknown")]
+    return [
+        r
+        for r in rows
+        if not (r["slice"] in lone and r["slice_value"] == "unknown") and (r["n_items"] or r["slice"] == "all")
+    ]
 
 
 def metric_rows(data: ReportData, slice_name: str = "all") -> list[Row]:

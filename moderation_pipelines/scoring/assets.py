@@ -27,7 +27,7 @@ ASKED = "every_judge_could_be_asked"
 
 def build(days: Days) -> list[dg.AssetsDefinition]:
     audited = check_specs("scores", scores_expectations([], 0))
-    asked = dg.AssetCheckSpec(ASKED, asset="scores", description="No endpoint refused everything a judge sent to it.")
+    asked = dg.AssetCheckSpec(ASKED, asset="scores", description="Every call a judge made was answered.")
 
     @dg.asset(
         **table_asset(SCORES, "scoring", kinds={"openai", "polars", "parquet"}),
@@ -55,7 +55,7 @@ def build(days: Days) -> list[dg.AssetsDefinition]:
         outcomes = {f"outcome {o}": n for o, n in done.scores.group_by("outcome").len().sort("outcome").iter_rows()}
         cost = done.scores["cost_usd"].sum() if done.scores["cost_usd"].count() else None
         more = {
-            "new requests": done.asked,
+            "new answers": done.answered,
             **outcomes,
             **({} if cost is None else {"cost in USD": float(cost)}),
         }
@@ -65,8 +65,8 @@ def build(days: Days) -> list[dg.AssetsDefinition]:
         yield dg.AssetCheckResult(
             asset_key="scores",
             check_name=ASKED,
-            passed=not done.stopped,
-            description="; ".join(f"{judge}: {why}" for judge, why in done.stopped.items()) or None,
+            passed=not done.unanswered,
+            description="; ".join(done.unanswered) or None,
         )
         yield dg.MaterializeResult(
             value=done.scores,

@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-from typing import Literal
+from typing import Any, Literal
 from urllib.parse import urlparse
 
 from pydantic import Field, ValidationError, field_validator
 
 from moderation_pipelines.errors import Problem, UserError, did_you_mean
 from moderation_pipelines.home import Home
-from moderation_pipelines.located_yaml import model_problems, parse_yaml, read_text
+from moderation_pipelines.located_yaml import Located, model_problems, parse_yaml, read_text
 from moderation_pipelines.policies.policy import IDENTIFIER, Policies, Strict
 from moderation_pipelines.prompting.prompts import COMPILED, LATEST, prompt_versions
 
@@ -76,36 +76,50 @@ def load_judges(home: Home, policies: Policies) -> JudgesFile:
         return JudgesFile()
     file = home.relative(path)
     located = parse_yaml(read_text(path, file), file)
+    problems: list[Problem] = []
+    loaded = JudgesFile()
     try:
         loaded = JudgesFile.model_validate(located.value or {})
     except ValidationError as error:
-        problems = model_problems(error, located, JudgesFile)
-        for p in problems:
-            if 'key "api_key"' in p.message:
-                hint = "a key never stands in a file; put it in the environment and name the variable in api_key_env"
-                problems[problems.index(p)] = Problem(p.file, p.line, hint)
-        raise UserError(problems) from None
-    problems = []
-    for name, judge in loaded.judges.items():
-        where = ("judges", name)
-        if not IDENTIFIER.fullmatch(name.replace(".", "-")):
-            problems.append(located.problem(where, f'judge "{name}": use lower-case letters, digits, ".", "_", "-"'))
-        if name == BASELINE:
-            problems.append(located.problem(where, f'judge name "{BASELINE}" belongs to the built-in baseline'))
-        if judge.endpoint not in loaded.endpoints:
-            hint = did_you_mean(judge.endpoint, list(loaded.endpoints))
-            problems.append(located.problem((*where, "endpoint"), f'endpoint "{judge.endpoint}" is not defined{hint}'))
-        for policy in judge.policies or ():
-            if policy not in policies:
-                hint = did_you_mean(policy, policies.ids)
-                problems.append(located.problem((*where, "policies"), f'policy "{policy}" is not in prompts/{hint}'))
-        if judge.prompt not in (LATEST, COMPILED):
-            for policy in judge.policies or policies.ids:
-                if policy in policies and judge.prompt not in prompt_versions(home, policies[policy]):
-                    message = f'prompt "{judge.prompt}" is missing for policy "{policy}": no {judge.prompt}.md there'
-                    problems.append(located.problem((*where, "prompt"), message))
-        if judge.budget_usd is not None and judge.price is None:
-            problems.append(located.problem((*where, "budget_usd"), "a budget needs a price to be kept"))
+        hint = "a key never stands in a file; put it in the environment and name the variable in api_key_env"
+        for p in model_problems(error, located, JudgesFile):
+            problems.append(Problem(p.file, p.line, hint) if 'key "api_key"' in p.message else p)
+    problems += _inconsistencies(home, policies, located)
     if problems:
         raise UserError(problems)
     return loaded
+
+
+def _inconsistencies(home: Home, policies: Policies, located: Located) -> list[Problem]:
+    """What does not fit together in judges.yaml, as far as its parts can be read."""
+    found: list[Problem] = []
+    value = located.value if isinstance(located.value, dict) else {}
+    parts: list[dict[str, Any]] = [v if isinstance(v := value.get(k), dict) else {} for k in ("endpoints", "judges")]
+    endpoints, judges = parts
+    for name, judge in judges.items():
+        if not isinstance(judge, dict):
+            continue
+        where = ("judges", name)
+        if not IDENTIFIER.fullmatch(name.replace(".", "-")):
+            found.append(located.problem(where, f'judge "{name}": use lower-case letters, digits, ".", "_", "-"'))
+        if name == BASELINE:
+            found.append(located.problem(where, f'judge name "{BASELINE}" belongs to the built-in baseline'))
+        endpoint = judge.get("endpoint")
+        if isinstance(endpoint, str) and endpoint not in endpoints:
+            hint = did_you_mean(endpoint, list(endpoints))
+            found.append(located.problem((*where, "endpoint"), f'endpoint "{endpoint}" is not defined{hint}'))
+        given = judge.get("policies")
+        asked = [p for p in given if isinstance(p, str)] if isinstance(given, list) else policies.ids
+        for policy in asked:
+            if policy not in policies:
+                hint = did_you_mean(policy, policies.ids)
+                found.append(located.problem((*where, "policies"), f'policy "{policy}" is not in prompts/{hint}'))
+        prompt = judge.get("prompt", LATEST)
+        if prompt not in (LATEST, COMPILED):
+            for policy in asked:
+                if policy in policies and prompt not in prompt_versions(home, policies[policy]):
+                    message = f'prompt "{prompt}" is missing for policy "{policy}": no {prompt}.md there'
+                    found.append(located.problem((*where, "prompt"), message))
+        if judge.get("budget_usd") is not None and judge.get("price") is None:
+            found.append(located.problem((*where, "budget_usd"), "a budget needs a price to be kept"))
+    return found

@@ -21,7 +21,7 @@ from moderation_pipelines.scoring.baseline import BaselineModel, TrainingSet, tr
 from moderation_pipelines.scoring.baseline_server import BaselineApp, serving
 from moderation_pipelines.scoring.engine import EndpointStop, Request, score_requests
 from moderation_pipelines.scoring.judges import BASELINE, Endpoint, Judge, JudgesFile
-from moderation_pipelines.scoring.ledger import Ledger, Settled, request_key
+from moderation_pipelines.scoring.ledger import SETTLED, Ledger, Settled, request_key
 from moderation_pipelines.scoring.outcomes import LabelSet, answer_schema, label_set
 from moderation_pipelines.tables.schema import SCORES
 
@@ -66,11 +66,11 @@ class ScoringTask:
 
 @dataclass(frozen=True)
 class DayScores:
-    """The day's score rows, how many requests were not in the ledger before, and judges that could not be asked."""
+    """The day's score rows, how many answers are new, and a line for each judge whose calls were not all answered."""
 
     scores: pl.DataFrame
-    asked: int
-    stopped: dict[str, str]
+    answered: int
+    unanswered: list[str]
 
 
 def request_body(
@@ -135,13 +135,12 @@ def score_day(tasks: Sequence[ScoringTask], ledger: Ledger, day: date, tell: Tel
     A judge's budget holds over all its tasks of the day. A judge that cannot be asked does not stop the others: its
     items end as ``api_error``. ``tell`` hears how far each task is.
     """
-    frames, asked = [], 0
-    stopped: dict[str, str] = {}
+    frames, answered = [], 0
+    unanswered: list[str] = []
     for task in tasks:
         pairs = task.requests()
         requests = list({r.key: r for _, r in pairs}.values())
         known = ledger.known([r.key for r in requests])
-        asked += len(requests) - len(known)
         tick = _counter(tell, f"{task.judge_id} on {task.release.name}", len(requests))
         with ExitStack() as stack:
             endpoint = task.endpoint
@@ -155,10 +154,16 @@ def score_day(tasks: Sequence[ScoringTask], ledger: Ledger, day: date, tell: Tel
                     requests, endpoint, ledger, day, judge.price, judge.budget_usd, tick, task.judge_id
                 )
             except EndpointStop as stop:
-                stopped[task.judge_id] = str(stop)
                 settled = _unasked(requests, ledger, day, str(stop))
+            answered += sum(s.outcome in SETTLED for key, s in settled.items() if key not in known)
+            failed = [s.error for s in settled.values() if s.outcome in ("api_error", "timeout")]
+            if failed:
+                why = max(sorted(set(failed), key=str), key=failed.count)
+                where = "" if str(why).startswith("http") else f" at {endpoint.base_url}"
+                share = f"{len(failed)} of {len(settled)} calls{where}"
+                unanswered.append(f"{task.judge_id} on {task.release.name}: {share} failed: {why}")
         frames.append(score_rows(task, [(item, r.key, settled[r.key]) for item, r in pairs], day))
-    return DayScores(pl.concat(frames) if frames else SCORES.empty(), asked, stopped)
+    return DayScores(pl.concat(frames) if frames else SCORES.empty(), answered, unanswered)
 
 
 def _unasked(requests: Sequence[Request], ledger: Ledger, day: date, why: str) -> dict[str, Settled]:

@@ -95,7 +95,10 @@ QUARANTINE = Table(
         column=(STRING, "column the rule is about"),
         value=(STRING, "the offending value, shortened; null for columns that hold item text"),
         message=(STRING, "every rule the row broke: what was wrong and what would be right"),
-        raw=(STRING, "the row as delivered, shortened to 10,000 characters"),
+        raw=(
+            STRING,
+            "the row as delivered, at most 10,000 characters; readable CSV cells as JSON",
+        ),
     ),
 )
 
@@ -218,6 +221,10 @@ RATERS = Table(
         accuracy=(FLOAT, "share of compared votes equal to the reference, 0 to 1; null if none"),
         ci_low=(FLOAT, "lower end of the 95 % Wilson interval"),
         ci_high=(FLOAT, "upper end"),
+        n_others=(INT, "votes on items where the other raters have a majority label"),
+        others_accuracy=(FLOAT, "share of those equal to that label, whatever the basis below is"),
+        others_ci_low=(FLOAT, "lower end of its 95 % Wilson interval"),
+        others_ci_high=(FLOAT, "upper end"),
         accuracy_basis=(
             STRING,
             "gold, or leave_one_out_consensus: majority of the other raters; null if neither",
