@@ -104,6 +104,7 @@ def test_the_planted_raters_stand_out(line: Line) -> None:
     assert max(accuracy[CARELESS], accuracy[FAST]) < typical
     assert last.filter(rater_id=FAST)["median_seconds"][0] < 4
     overall = raters.filter(drop_date=raters["drop_date"].max()).group_by("rater_id").agg(pl.col("bias").mean())
+    assert f"Calibrate rater {FAST} on prohibited_goods" in next(line[0].reports.rglob("report.html")).read_text()
     assert dict(overall.iter_rows())[BIASED] > 0.1
 
 

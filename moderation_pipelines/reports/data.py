@@ -321,12 +321,10 @@ def what_to_do(data: ReportData) -> list[str]:
                 f"Get more votes for {row['policy']}: {row['n_short']:,} of {row['n_items']:,} items have fewer than "
                 f"{least:g} votes and no word of an authority."
             )
-    weak = data.raters.filter((pl.col("ci_high") < 0.7) & (pl.col("n_compared") >= 20)).sort("ci_high")
-    for r in weak.head(5).to_dicts():
-        basis = "gold" if r["accuracy_basis"] == "gold" else "the other raters"
+    for r in _surely_weak(data.raters).head(5).to_dicts():
         todo.append(
-            f"Calibrate rater {r['rater_id']} on {r['policy']}: right on {r['accuracy']:.0%} of {r['n_compared']:,} "
-            f"against {basis} ({r['ci_low']:.0%} to {r['ci_high']:.0%})."
+            f"Calibrate rater {r['rater_id']} on {r['policy']}: right on {r['p']:.0%} of {r['n']:,} against "
+            f"{r['basis']} ({r['low']:.0%} to {r['high']:.0%})."
         )
     if data.waiting_votes:
         todo.append(f"{data.waiting_votes:,} votes wait for their content: check that the content feed is complete.")
@@ -344,6 +342,20 @@ def what_to_do(data: ReportData) -> list[str]:
         )
     todo += data.notes
     return todo or ["Nothing stands out. Read the items below, they teach most."]
+
+
+def _surely_weak(raters: pl.DataFrame) -> pl.DataFrame:
+    """Raters surely right on less than 70 %, by whichever reference rests on more of their votes (20 or more)."""
+    by_others = pl.col("n_others") > pl.col("n_compared")
+    pairs = {"p": ("others_accuracy", "accuracy"), "n": ("n_others", "n_compared")}
+    pairs |= {"low": ("others_ci_low", "ci_low"), "high": ("others_ci_high", "ci_high")}
+    chosen = {name: pl.when(by_others).then(a).otherwise(b) for name, (a, b) in pairs.items()}
+    gold = pl.when(~by_others & (pl.col("accuracy_basis") == "gold")).then(pl.lit("gold"))
+    return (
+        raters.select("rater_id", "policy", **chosen, basis=gold.otherwise(pl.lit("the other raters")))
+        .filter((pl.col("high") < 0.7) & (pl.col("n") >= 20))
+        .sort("high", "rater_id", "policy")
+    )
 
 
 def _alpha(agreement: pl.DataFrame, policy: str) -> Row | None:
