@@ -11,9 +11,10 @@ from datetime import date
 from pathlib import Path
 
 import polars as pl
+import pyarrow as pa
 import pyarrow.parquet as pq
 
-from moderation_pipelines.errors import ReadFailure
+from moderation_pipelines.errors import Problem, ReadFailure
 from moderation_pipelines.home import Home
 from moderation_pipelines.tables.schema import TABLES, Table
 
@@ -91,11 +92,21 @@ class Warehouse:
             files = [f for day in sorted(set(days)) if (f := self.file(table, day)).is_file()]
         if not files:
             return table.empty().lazy()
-        try:
-            frame = pl.scan_parquet(files, hive_partitioning=False, glob=False, missing_columns="insert")
-            frame.collect_schema()
-        except (OSError, pl.exceptions.PolarsError) as error:
-            raise ReadFailure(f"table {table.name} cannot be read: {type(error).__name__}") from error
+        for file in files:
+            try:
+                pq.read_metadata(file)
+            except (OSError, pa.ArrowException) as error:
+                hint = "run its day again, or restore it from a copy"
+                raise ReadFailure([Problem(self.home.relative(file), None, f"cannot be read; {hint}")]) from error
+        # The table's schema, not the first file's: days written before a column was added read as null there.
+        frame = pl.scan_parquet(
+            files,
+            schema=table.schema,
+            hive_partitioning=False,
+            glob=False,
+            missing_columns="insert",
+            extra_columns="ignore",
+        )
         return table.conform(frame)
 
     def write(self, table: Table, frame: pl.DataFrame | pl.LazyFrame, day: date | None = None) -> Path:
