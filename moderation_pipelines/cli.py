@@ -430,7 +430,8 @@ def ui(
 
     place = _ui_home(home)
     folder = dagster_home(place)
-    environment = {**os.environ, "MODERATION_HOME": str(place.root), "DAGSTER_HOME": str(folder)}
+    quiet = {"PYTHONWARNINGS": "ignore:Function `dev_command` is superseded"}
+    environment = {**quiet, **os.environ, "MODERATION_HOME": str(place.root), "DAGSTER_HOME": str(folder)}
     dagster = shutil.which("dagster", path=f"{Path(sys.executable).parent}{os.pathsep}{os.environ.get('PATH', '')}")
     if dagster is None:
         raise UserError("the program dagster is not installed beside modpipe; run `make setup`")
