@@ -96,6 +96,7 @@ def test_a_rejected_drop_fails_the_run_but_the_rest_goes_on(small: SmallHome) ->
     assert (small.home.dagster_home / "dagster.yaml").exists()
 
 
+@pytest.mark.slow
 def test_gold_only_votes_only_and_empty_days_run_through(small: SmallHome) -> None:
     gold = '{"item_id": "i%d", "policy": "levels", "label": "mild", "kind": "gold"}\n'
     small.deliver("labels", "gold.jsonl", "".join(gold % k for k in range(5)))
