@@ -117,6 +117,7 @@ def test_demo_never_overwrites_what_people_wrote(tmp_path: Path) -> None:
     assert modpipe("demo", "--home", "/dev/null/x").returncode == 1
 
 
+@pytest.mark.slow
 def test_a_judge_that_cannot_be_asked_stops_no_other_and_fails_the_run(small: SmallHome) -> None:
     judges = "endpoints:\n  far: {base_url: 'http://127.0.0.1:9/v1', api_key_env: NO_SUCH_KEY}\njudges:\n  llm: {endpoint: far, model: m}\n"
     small.write("prompts/judges.yaml", judges)
@@ -135,6 +136,7 @@ def test_a_judge_that_cannot_be_asked_stops_no_other_and_fails_the_run(small: Sm
     assert "of llm on harassment ended as api_error" in report
 
 
+@pytest.mark.slow
 def test_a_withdrawn_drop_goes_with_the_next_run(small: SmallHome) -> None:
     kept = small.deliver("labels", "a.jsonl", VOTE % (1, "fine", 1))
     gone = small.deliver("labels", "b.jsonl", VOTE % (1, "bad", 2), DAY + timedelta(days=1))

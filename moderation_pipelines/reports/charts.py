@@ -102,7 +102,7 @@ def confusion_chart(labels: Sequence[str], counts: dict[tuple[str, str], int], t
     cell, left, top = min(100, (WIDTH - LABEL) // max(len(labels), 1)), LABEL, 40
     height = top + 34 * len(labels) + 8
     parts = [_open(height, title)]
-    parts.append(f'<text class="quiet" x="0" y="30">reference ↓  judge →</text>')  # noqa: F541
+    parts.append('<text class="quiet" x="0" y="30">reference ↓  judge →</text>')
     for j, label in enumerate(labels):
         parts.append(
             f'<text class="quiet" x="{left + cell * j + cell / 2:.1f}" y="30" text-anchor="middle">'
