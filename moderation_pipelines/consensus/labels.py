@@ -145,10 +145,16 @@ def _dawid_skene_posterior(item_ids: pl.Series, counted: pl.DataFrame, policy: P
     return fit.posterior
 
 
+def decided_by_authority() -> pl.Expr:
+    """Whether gold or adjudication decided a row's label; never null."""
+    return pl.col("method").is_in(["gold", "adjudication"]).fill_null(False)
+
+
 def latest_consensus(consensus: pl.LazyFrame) -> pl.LazyFrame:
     """One row per item x policy of a history of consensus rows: that of the latest day.
 
     Rows decided by an authority go before later ones that are not: gold is not forgotten when it leaves the window.
     """
-    by_authority = pl.col("method").is_in(["gold", "adjudication"]).fill_null(False)
-    return consensus.sort(by_authority, "drop_date").unique(["item_id", "policy"], keep="last", maintain_order=True)
+    return consensus.sort(decided_by_authority(), "drop_date").unique(
+        ["item_id", "policy"], keep="last", maintain_order=True
+    )

@@ -11,8 +11,6 @@ from moderation_pipelines.home import Home
 from moderation_pipelines.located_yaml import model_problems, parse_yaml, read_text
 from moderation_pipelines.policies.policy import IDENTIFIER, Policies, Strict
 
-STRATA = ("locale", "label", "surface", "source")
-
 
 class EvalSetSpec(Strict):
     """One set. Up to ``size`` labelled eval-side items, stratified, drawn by a seeded hash of the item id."""

@@ -29,7 +29,6 @@ from moderation_pipelines.policies.policy import Policies
 from moderation_pipelines.tables.schema import CONTENT, DROPS, QUARANTINE, VOTES, Table
 from moderation_pipelines.tables.warehouse import Warehouse, atomic_path
 
-FEED_TABLE: dict[Feed, Table] = {"content": CONTENT, "labels": VOTES}
 Progress = Callable[[str, int], None]
 BUCKET_ROWS = 500_000
 

@@ -119,7 +119,7 @@ def _outcomes(instance: dg.DagsterInstance, seen: SeenState) -> dict[str, RunSta
     """How the run the sensor last asked for each day stands. A later good run of the day by anybody settles it."""
     out: dict[str, RunState] = {}
     for day, remembered in seen.days.items():
-        key = DayRequest(day, remembered.fingerprint or "gone", remembered.attempt).run_key
+        key = DayRequest(day, remembered.fingerprint, remembered.attempt).run_key
         records = instance.get_run_records(dg.RunsFilter(tags={"dagster/run_key": key}), limit=1)
         if not records:
             out[day] = "unknown"

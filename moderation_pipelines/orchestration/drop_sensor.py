@@ -49,7 +49,7 @@ class DayRequest:
 
     @property
     def run_key(self) -> str:
-        return f"{self.day}:{self.fingerprint}:{self.attempt}"
+        return f"{self.day}:{self.fingerprint or 'gone'}:{self.attempt}"
 
 
 def window_fingerprints(own: Mapping[date, str], window_days: int) -> dict[str, str]:
@@ -93,14 +93,14 @@ def plan(
             if day in finished:
                 days[day] = SeenDay(fingerprint, 0)
                 continue
-            request = DayRequest(day, fingerprint or "gone", 1)
+            request = DayRequest(day, fingerprint, 1)
             days[day] = SeenDay(fingerprint, 1)
             requests.append(request)
         elif outcomes.get(day) == "failed":
             if before.attempt >= MAX_ATTEMPTS:
                 notes.append(f"{day} failed {before.attempt} times; it is tried again when its files change")
                 continue
-            request = DayRequest(day, fingerprint or "gone", before.attempt + 1)
+            request = DayRequest(day, fingerprint, before.attempt + 1)
             days[day] = SeenDay(fingerprint, before.attempt + 1)
             requests.append(request)
     return requests, SeenState(days, settling), notes

@@ -22,7 +22,7 @@ from moderation_pipelines.orchestration.pipeline import Pipeline
 from moderation_pipelines.tables.schema import DROPS
 from moderation_pipelines.tables.warehouse import Warehouse, write_text
 
-Tell = Callable[[str], None]
+REPORT = dg.AssetKey("report")
 
 
 @dataclass(frozen=True)
@@ -153,13 +153,7 @@ def run_line(
             summary.new_answers += _new_answers(result)
             if job == DAILY_METRICS and mine and not _made_report(result):
                 step(f"{day}: report on what there is")
-                again = definitions.resolve_job_def(DAILY_METRICS).execute_in_process(
-                    instance=instance,
-                    partition_key=str(day),
-                    raise_on_error=False,
-                    run_config=console_from("CRITICAL"),
-                    asset_selection=[dg.AssetKey("report")],
-                )
+                again = _execute(definitions, job, day, instance, only=REPORT)
                 summary.failed += _failures(again, day)
             done += 1
     for row in Warehouse(home).scan(DROPS, chosen).collect().filter(status="rejected").sort("drop_date").to_dicts():
@@ -170,10 +164,20 @@ def run_line(
 
 
 def _execute(
-    definitions: dg.Definitions, job: str, day: date, instance: dg.DagsterInstance, tags: dict[str, str]
+    definitions: dg.Definitions,
+    job: str,
+    day: date,
+    instance: dg.DagsterInstance,
+    tags: dict[str, str] | None = None,
+    only: dg.AssetKey | None = None,
 ) -> Any:
     return definitions.resolve_job_def(job).execute_in_process(
-        instance=instance, partition_key=str(day), raise_on_error=False, run_config=console_from("CRITICAL"), tags=tags
+        instance=instance,
+        partition_key=str(day),
+        raise_on_error=False,
+        run_config=console_from("CRITICAL"),
+        tags=tags,
+        asset_selection=None if only is None else [only],
     )
 
 
@@ -217,7 +221,7 @@ def _last_words(error: Any) -> str:
 
 
 def _made_report(result: Any) -> bool:
-    return any(e.asset_key == dg.AssetKey("report") for e in result.get_asset_materialization_events())
+    return any(e.asset_key == REPORT for e in result.get_asset_materialization_events())
 
 
 def _new_answers(result: Any) -> int:

@@ -14,7 +14,6 @@ from moderation_pipelines.home import Home
 from moderation_pipelines.located_yaml import Located, model_problems, parse_yaml, read_text
 
 IDENTIFIER = re.compile(r"[a-z0-9][a-z0-9_-]{0,63}")
-AGGREGATIONS = ("dawid_skene", "majority")
 
 
 class Strict(BaseModel):

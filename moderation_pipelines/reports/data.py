@@ -9,6 +9,7 @@ from typing import Any
 
 import polars as pl
 
+from moderation_pipelines.consensus.labels import decided_by_authority, latest_consensus
 from moderation_pipelines.eval_sets.release import Release, current_release, release_diff, releases
 from moderation_pipelines.eval_sets.specs import load_specs
 from moderation_pipelines.home import Home, Settings
@@ -29,18 +30,6 @@ from moderation_pipelines.tables.warehouse import Warehouse
 
 Row = dict[str, Any]
 READ_NEXT = 15
-SHOWN_METRICS = (
-    "precision",
-    "recall",
-    "f1",
-    "fpr",
-    "accuracy",
-    "cohen_kappa",
-    "auroc",
-    "average_precision",
-    "brier",
-    "ece",
-)
 
 
 @dataclass
@@ -161,16 +150,15 @@ def _labelled(consensus: pl.LazyFrame, policies: Policies) -> list[Row]:
     """Items of the window by policy: how many have a label, from whom, and how many lack the votes they should have."""
     wanted = {p.id: float(p.kpis.min_votes or 0) for p in policies}
     short = pl.col("n_votes") < pl.col("policy").replace_strict(wanted, default=0.0, return_dtype=pl.Float64)
-    by_authority = pl.col("method").is_in(["gold", "adjudication"]).fill_null(False)
-    latest = consensus.sort("drop_date").unique(["item_id", "policy"], keep="last", maintain_order=True)
     return (
-        latest.group_by("policy")
+        latest_consensus(consensus)
+        .group_by("policy")
         .agg(
             n_items=pl.len(),
             n_labelled=pl.col("label").count(),
             n_violating=pl.col("violating").sum(),
-            n_gold=by_authority.sum(),
-            n_short=(short & ~by_authority).sum(),
+            n_gold=decided_by_authority().sum(),
+            n_short=(short & ~decided_by_authority()).sum(),
             n_ties=pl.col("is_tie").sum(),
             mean_entropy=pl.col("entropy").mean(),
         )

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 import polars as pl
 
+from moderation_pipelines.consensus.labels import decided_by_authority
 from moderation_pipelines.home import Home
 from moderation_pipelines.ingest.text import sides
 from moderation_pipelines.tables.schema import VALIDATIONS
@@ -44,7 +45,7 @@ def release_frame(candidate: Candidate, eval_share: float) -> pl.DataFrame:
         context_or_none=pl.col("context").fill_null(""),
         violating_by_policy=pl.col("label").replace_strict(flags, default=None, return_dtype=pl.Boolean),
         posterior_sum=pl.col("posterior").list.eval(pl.element().struct.field("probability")).list.sum(),
-        support=pl.col("n_votes") + pl.col("method").is_in(["gold", "adjudication"]).cast(pl.Int64),
+        support=pl.col("n_votes") + decided_by_authority().cast(pl.Int64),
         weight_times_inclusion=pl.col("weight") * pl.col("inclusion_probability"),
         violating_count=pl.col("violating").cast(pl.Int64),
     ).drop("posterior")
