@@ -10,10 +10,10 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from moderation_pipelines.agreement import Scale, agreement
 from moderation_pipelines.agreement.coefficients import Metric, krippendorff_alpha
-from moderation_pipelines.agreement.patterns import patterns_from_counts
-from moderation_pipelines.agreement.tables import Scale, agreement
-from moderation_pipelines.consensus.votes import vote_counts
+from moderation_pipelines.agreement.item_votes import item_votes
+from moderation_pipelines.agreement.slices import slices_of
 
 # Krippendorff (2011), Computing Krippendorff's Alpha-Reliability, section C: 4 observers, 12 units, labels 1 to 5.
 PUBLISHED = [
@@ -46,8 +46,14 @@ def votes_of(items: dict[str, str]) -> pl.LazyFrame:
     )
 
 
-def value(frame: pl.DataFrame, coefficient: str, slice_value: str | None = None) -> dict[str, object]:
-    rows = frame.filter(pl.col("coefficient") == coefficient, pl.col("slice_value").eq_missing(slice_value)).to_dicts()
+def value(
+    frame: pl.DataFrame, coefficient: str, slice_value: str | None = None, label: str | None = None
+) -> dict[str, object]:
+    rows = frame.filter(
+        pl.col("coefficient") == coefficient,
+        pl.col("slice_value").eq_missing(slice_value),
+        pl.col("label").eq_missing(label),
+    ).to_dicts()
     assert len(rows) == 1
     return rows[0]
 
@@ -89,7 +95,7 @@ def test_agreement_worked_by_hand() -> None:
 @pytest.mark.parametrize(
     ("items", "n_items", "said"),
     [
-        ({}, 0, "no item has two or more votes"),
+        ({}, 0, "there is no counted vote"),
         ({"x": "a", "y": "b"}, 0, "no item has two or more votes"),
         ({"x": "aa", "y": "aaa"}, 2, "every vote is the same label"),
     ],
@@ -100,18 +106,25 @@ def test_undefined_is_null_with_n_and_a_note(items: dict[str, str], n_items: int
     assert said in str(row["note"])
 
 
-def test_perfect_agreement_is_one() -> None:
-    row = value(
-        agreement(votes_of({f"i{k}": "ab"[k % 2] * 3 for k in range(20)}), Scale(("a", "b"))), "krippendorff_alpha"
-    )
-    assert (row["value"], row["ci_low"], row["ci_high"]) == (1.0, 1.0, 1.0)
+def test_perfect_agreement_is_one_and_no_interval_pretends_to_be_sure() -> None:
+    table = agreement(votes_of({f"i{k}": "ab"[k % 2] * 3 for k in range(20)}), Scale(("a", "b")))
+    chance_corrected = [c for c in table["coefficient"] if c.endswith(("alpha", "kappa", "ac1", "prediger"))]
+    assert len(chance_corrected) == 6
+    for name in chance_corrected:
+        row = value(table, name)
+        assert (row["value"], row["ci_low"], row["ci_high"]) == (1.0, None, None)
+        assert "every pair of votes agrees" in str(row["note"])
+    # Wilson (1927) at 20 of 20: 20 / (20 + 1.96^2) = 0.838875.
+    whole = value(table, "percent_agreement")
+    assert (whole["value"], whole["ci_high"], whole["interval"]) == (1.0, 1.0, "wilson")
+    assert whole["ci_low"] == pytest.approx(0.838875, abs=1e-5)
 
 
 def test_a_rare_class_comes_with_its_explanation() -> None:
     items = {f"i{k}": "aaa" for k in range(95)} | {f"j{k}": "aab" for k in range(5)}
     row = value(agreement(votes_of(items), Scale(("a", "b")), replicates=200), "krippendorff_alpha")
     assert float(str(row["value"])) < 0.5
-    assert "alpha falls when a class is rare" in str(row["note"])
+    assert "chance explains most of the agreement and alpha falls" in str(row["note"])
 
 
 def test_slices_and_missing_values_of_a_slice() -> None:
@@ -133,14 +146,17 @@ def test_a_label_off_the_scale_is_an_error() -> None:
 )
 def test_order_and_names_of_labels_and_votes_do_not_matter(items: dict[str, str], rng: random.Random) -> None:
     scale = Scale(("a", "b", "c"))
-    base = agreement(votes_of(items), scale, replicates=100).drop("ci_low", "ci_high")
-    shuffled = {
-        i: "".join(rng.sample(labels, len(labels))) for i, labels in rng.sample(list(items.items()), len(items))
-    }
-    assert base.equals(agreement(votes_of(shuffled), scale, replicates=100).drop("ci_low", "ci_high"))
+    base = agreement(votes_of(items), scale, replicates=100)
+    votes = votes_of(items).collect()
+    shuffled = votes[rng.sample(range(votes.height), votes.height)]
+    assert base.equals(agreement(shuffled, scale, replicates=100))
     renamed = {i: labels.translate(str.maketrans("abc", "cab")) for i, labels in items.items()}
-    again = agreement(votes_of(renamed), scale, replicates=100).drop("ci_low", "ci_high")
-    for a, b in zip(base["value"], again["value"], strict=True):
+    again = agreement(votes_of(renamed), scale, replicates=100).drop("ci_low", "ci_high", "se")
+    new_name = {"a": "c", "b": "a", "c": "b"}
+    key = ["coefficient", "label"]
+    pairs = base.with_columns(pl.col("label").replace(new_name)).join(again, on=key, nulls_equal=True, suffix="_again")
+    assert pairs.height == base.height
+    for a, b in pairs.select("value", "value_again").iter_rows():
         assert (a is None and b is None) or a == pytest.approx(b, abs=1e-12)
 
 
@@ -176,7 +192,5 @@ def test_alpha_from_patterns_equals_the_direct_sum_over_pairs() -> None:
     )
     pooled = [x for v in items.values() for x in v]
     d_e = sum((place[x] - place[y]) ** 2 for x in pooled for y in pooled) / (n * (n - 1))
-    patterns = patterns_from_counts(vote_counts(votes_of(items), ("a", "b", "c")), 3)
-    assert krippendorff_alpha(patterns, patterns.items[None, :], "interval")[0] == pytest.approx(
-        1 - d_o / d_e, abs=1e-12
-    )
+    (sliced,) = slices_of(item_votes(votes_of(items), Scale(("a", "b", "c"))))
+    assert krippendorff_alpha(sliced.patterns.as_seen(), "interval")[0] == pytest.approx(1 - d_o / d_e, abs=1e-12)

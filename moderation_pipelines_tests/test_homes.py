@@ -7,7 +7,7 @@ from pathlib import Path
 import polars as pl
 import pytest
 
-from moderation_pipelines.agreement.tables import agreement_table
+from moderation_pipelines.agreement.tables import agreement_table, voted_with_items
 from moderation_pipelines.consensus.labels import consensus_labels, latest_consensus
 from moderation_pipelines.home import Home, Settings
 from moderation_pipelines.ingest.day import ingest_day
@@ -29,7 +29,8 @@ def ingested(home: Home) -> tuple[Warehouse, Policies]:
 
 def agreement_of(warehouse: Warehouse, policies: Policies) -> pl.DataFrame:
     days = warehouse.days(VOTES)
-    return agreement_table(warehouse.scan(VOTES), warehouse.scan(CONTENT), policies, days[0], days[-1], 100)
+    voted = voted_with_items(warehouse.scan(VOTES), warehouse.scan(CONTENT), policies)
+    return agreement_table(voted, policies, days[0], days[-1], 100)
 
 
 def values(table: pl.DataFrame, coefficient: str, slice_name: str, policy: str) -> dict[str | None, float]:

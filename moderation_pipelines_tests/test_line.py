@@ -69,7 +69,7 @@ def test_accounting_closes_and_every_kind_of_bad_row_is_caught(line: Line) -> No
 def test_every_table_has_rows_and_every_number_its_n(line: Line) -> None:
     warehouse = Warehouse(line[0])
     agreement = warehouse.scan(AGREEMENT).collect()
-    assert set(agreement["slice"]) == {"all", "locale", "pool", "guideline"}
+    assert set(agreement["slice"]) == {"all", "locale", "pool", "guideline", "surface"}
     assert agreement.filter(pl.col("value").is_null() & pl.col("note").is_null()).is_empty()
     metrics = warehouse.scan(METRICS).collect()
     assert set(metrics["slice"]) == {"all", "locale", "surface", "severity", "label_confidence"}

@@ -26,7 +26,7 @@ GROUPS = {
     "policies": {"policies"},
     "ingest": {"drops", "quarantine", "content", "votes"},
     "consensus": {"consensus", "raters"},
-    "agreement": {"agreement"},
+    "agreement": {"agreement", "disagreements", "rater_pairs", "guideline_comparisons"},
     "eval_sets": {"eval_sets"},
     "prompting": {"prompts"},
     "scoring": {"scores"},

@@ -1,5 +1,6 @@
 """Agreement between raters: `agreement(votes, scale=..., by=[...])` gives every coefficient on every slice."""
 
-from moderation_pipelines.agreement.tables import Scale, agreement
+from moderation_pipelines.agreement.pack import agreement, intra_rater_agreement
+from moderation_pipelines.agreement.scale import Scale
 
-__all__ = ["Scale", "agreement"]
+__all__ = ["Scale", "agreement", "intra_rater_agreement"]

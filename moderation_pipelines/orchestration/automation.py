@@ -23,7 +23,10 @@ DAY_FINGERPRINT = "moderation/day_fingerprint"
 ONE_AT_A_TIME = {"moderation/line": "days"}
 PROCESS_DAY = "process_day"
 DAILY_METRICS = "daily_metrics"
-DAY_TABLES = ("policies", "drops", "quarantine", "content", "votes", "consensus", "raters", "agreement")
+DAY_TABLES = (
+    "policies", "drops", "quarantine", "content", "votes", "consensus", "raters",
+    "agreement", "disagreements", "rater_pairs", "guideline_comparisons",
+)  # fmt: skip
 _FAILED = {dg.DagsterRunStatus.FAILURE, dg.DagsterRunStatus.CANCELED}
 _GOING = {
     dg.DagsterRunStatus.QUEUED,

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import math
 import re
 from functools import cached_property
 from typing import Any, Literal
@@ -44,12 +45,12 @@ class Kpis(Strict):
 
 
 class Policy(Strict):
-    """One policy. ``labels`` are in order; for ordinal and interval scales the order is the scale."""
+    """One policy. ``labels`` are in order; for other scales than nominal the order is the scale."""
 
     id: str
     title: str
     version: str
-    scale: Literal["nominal", "ordinal", "interval"] = "nominal"
+    scale: Literal["nominal", "ordinal", "interval", "ratio"] = "nominal"
     labels: tuple[Label, ...] = Field(strict=False, min_length=2)
     abstain: tuple[str, ...] = Field(default=(), strict=False)
     on_repeat: Literal["last", "first"] = "last"
@@ -110,8 +111,13 @@ def inconsistencies(located: Located) -> list[Problem]:
     for i, label in enumerate(ids):
         if label is not None and label in ids[:i]:
             found.append(located.problem(("labels", i), f'label "{label}" stands twice'))
-        if value.get("scale") == "interval" and not _is_number(label):
-            found.append(located.problem(("labels", i), f'label "{label}" is not a number, but the scale is interval'))
+        scale = value.get("scale")
+        if scale in ("interval", "ratio") and not _is_number(label):
+            found.append(located.problem(("labels", i), f'label "{label}" is not a number, but the scale is {scale}'))
+        elif scale == "ratio" and float(str(label)) < 0:
+            found.append(located.problem(("labels", i), f'label "{label}" is below 0, but the scale is ratio'))
+        elif scale in ("interval", "ratio") and label not in ids[:i] and float(str(label)) in _numbers(ids[:i]):
+            found.append(located.problem(("labels", i), f'label "{label}" is the same number as one before it'))
     for i, label in enumerate(abstain):
         if label in abstain[:i]:
             found.append(located.problem(("abstain", i), f'abstention "{label}" stands twice'))
@@ -132,12 +138,15 @@ def inconsistencies(located: Located) -> list[Problem]:
     return found
 
 
+def _numbers(values: list[Any]) -> set[float]:
+    return {float(str(x)) for x in values if _is_number(x)}
+
+
 def _is_number(text: object) -> bool:
     try:
-        float(str(text))
+        return math.isfinite(float(str(text)))
     except ValueError:
         return False
-    return True
 
 
 def policy_from_yaml(located: Located, text: str, folder: str) -> Policy:

@@ -188,21 +188,91 @@ CONSENSUS = Table(
 AGREEMENT = Table(
     "agreement",
     "one coefficient on one slice",
-    ("policy", "slice", "slice_value", "coefficient", "drop_date"),
+    ("policy", "slice", "slice_value", "coefficient", "label", "drop_date"),
     _columns(
         policy=(STRING, "the question"),
-        slice=(STRING, "all, locale, pool or guideline"),
+        slice=(STRING, "all, locale, pool, guideline or surface"),
         slice_value=(STRING, "which one; null for all"),
         coefficient=(STRING, "name of the coefficient"),
+        label=(STRING, "the label of specific_agreement and prevalence; null for the others"),
         value=(FLOAT, "its value; null when undefined, the note says why"),
-        ci_low=(FLOAT, "lower end of the 95 % interval (bootstrap by item)"),
+        ci_low=(FLOAT, "lower end of the 95 % interval"),
         ci_high=(FLOAT, "upper end"),
+        se=(FLOAT, "analytic standard error; null where the coefficient has none"),
+        interval=(STRING, "how the interval was made: analytic, bca, percentile (bootstrap by item) or wilson"),
         n_items=(INT, "items with two or more counted votes"),
+        n_rated=(INT, "items with one or more: the chance terms of the kappas, AC1 and AC2 are over these"),
         n_raters=(INT, "different named raters among those votes; null when votes are anonymous"),
-        n_votes=(INT, "counted votes on those items"),
+        n_votes=(INT, "counted votes on n_items"),
         window_start=(DATE, "first day of the window"),
         window_end=(DATE, "last day"),
         note=(STRING, "why a value is null or misleading"),
+        drop_date=(DATE, "the day the window ends"),
+    ),
+)
+
+DISAGREEMENTS = Table(
+    "disagreements",
+    "one pair of labels raters confuse, on one slice",
+    ("policy", "slice", "slice_value", "label_a", "label_b", "drop_date"),
+    _columns(
+        policy=(STRING, "the question"),
+        slice=(STRING, "all, locale, pool, guideline, surface, or clause"),
+        slice_value=(STRING, "which one; null for all"),
+        label_a=(STRING, "the one label; of slice clause the clause's"),
+        label_b=(STRING, "the other"),
+        n_items=(INT, "items that got both"),
+        n_disputed=(INT, "items whose votes differ"),
+        share=(FLOAT, "share of all disagreement (slice clause: of that with the clause's label), 0 to 1"),
+        ci_low=(FLOAT, "lower end of its 95 % interval (percentile bootstrap by item)"),
+        ci_high=(FLOAT, "upper end"),
+        lift=(FLOAT, "share over what chance would give with these label frequencies; 1: as by chance"),
+        lift_low=(FLOAT, "lower end of its 95 % interval"),
+        lift_high=(FLOAT, "upper end"),
+        drop_date=(DATE, "the day the window ends"),
+    ),
+)
+
+RATER_PAIRS = Table(
+    "rater_pairs",
+    "two raters who voted on the same ten items or more",
+    ("policy", "rater_a", "rater_b", "drop_date"),
+    _columns(
+        policy=(STRING, "the question"),
+        rater_a=(STRING, "the one"),
+        rater_b=(STRING, "the other"),
+        n_items=(INT, "items both voted on"),
+        percent_agreement=(FLOAT, "share of them with the same label"),
+        ci_low=(FLOAT, "lower end of its 95 % Wilson interval"),
+        ci_high=(FLOAT, "upper end"),
+        cohen_kappa=(FLOAT, "Cohen's kappa; null where both used one label only"),
+        kappa_low=(FLOAT, "lower end of its 95 % large-sample interval"),
+        kappa_high=(FLOAT, "upper end"),
+        drop_date=(DATE, "the day the window ends"),
+    ),
+)
+
+GUIDELINE_COMPARISONS = Table(
+    "guideline_comparisons",
+    "one coefficient under two guideline versions",
+    ("policy", "guideline_a", "guideline_b", "coefficient", "drop_date"),
+    _columns(
+        policy=(STRING, "the question"),
+        guideline_a=(STRING, "the earlier version"),
+        guideline_b=(STRING, "the later version"),
+        coefficient=(STRING, "percent_agreement, krippendorff_alpha or violating_share"),
+        value_a=(FLOAT, "its value under the earlier"),
+        value_b=(FLOAT, "its value under the later"),
+        difference=(FLOAT, "later minus earlier"),
+        ci_low=(FLOAT, "lower end of its 95 % interval (percentile bootstrap by item)"),
+        ci_high=(FLOAT, "upper end"),
+        p_value=(FLOAT, "two-sided permutation test that the version makes no difference"),
+        p_adjusted=(FLOAT, "the same after Benjamini-Hochberg over the policy's comparisons"),
+        basis=(STRING, "paired: the same items under both; or all items"),
+        n_items_a=(INT, "items with two or more votes under the earlier"),
+        n_items_b=(INT, "under the later"),
+        n_items_both=(INT, "under both"),
+        note=(STRING, "why a value is null or to be read with care"),
         drop_date=(DATE, "the day the window ends"),
     ),
 )
@@ -391,7 +461,8 @@ PROMPTS = Table(
 TABLES: dict[str, Table] = {
     t.name: t
     for t in (
-        DROPS, QUARANTINE, CONTENT, VOTES, CONSENSUS, AGREEMENT, RATERS,
+        DROPS, QUARANTINE, CONTENT, VOTES, CONSENSUS, AGREEMENT, DISAGREEMENTS, RATER_PAIRS,
+        GUIDELINE_COMPARISONS, RATERS,
         SCORES, METRICS, VALIDATIONS, POLICIES, PROMPTS,
     )
 }  # fmt: skip

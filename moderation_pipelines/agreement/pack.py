@@ -1,0 +1,343 @@
+"""Agreement for any slicing: one call, one row per coefficient and slice."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass, replace
+from typing import Literal
+
+import numpy as np
+import polars as pl
+
+from moderation_pipelines.agreement import notes
+from moderation_pipelines.agreement.coefficients import (
+    ChanceModel,
+    Metric,
+    chance_corrected,
+    krippendorff_alpha,
+    linearised,
+    percent_agreement,
+    prevalence,
+    specific_agreement,
+)
+from moderation_pipelines.agreement.item_votes import VotesSource, as_lazy, item_votes
+from moderation_pipelines.agreement.patterns import FloatArray, Patterns, Samples
+from moderation_pipelines.agreement.raters import (
+    Estimate,
+    MeanKappa,
+    RaterPairs,
+    conger_kappa,
+    mean_cohen_kappa,
+    rater_pairs,
+    too_many_pairs,
+)
+from moderation_pipelines.agreement.repeats import repeated_votes
+from moderation_pipelines.agreement.scale import Kind, Scale, Weighting, agreement_weights, scale_of_votes
+from moderation_pipelines.agreement.slices import Slice, slices_of
+from moderation_pipelines.metrics.intervals import (
+    Interval,
+    bca_interval,
+    percentile_interval,
+    seed_from,
+    t_interval,
+    wilson_interval,
+)
+
+IntervalMethod = Literal["auto", "analytic", "percentile", "bca"]
+KEY = ("slice", "slice_value", "coefficient", "label")
+COEFFICIENT_SCHEMA = {
+    "slice": pl.String,
+    "slice_value": pl.String,
+    "coefficient": pl.String,
+    "label": pl.String,
+    "value": pl.Float64,
+    "ci_low": pl.Float64,
+    "ci_high": pl.Float64,
+    "se": pl.Float64,
+    "interval": pl.String,
+    "n_items": pl.Int64,
+    "n_rated": pl.Int64,
+    "n_raters": pl.Int64,
+    "n_votes": pl.Int64,
+    "note": pl.String,
+}
+_BOUNDED_BY_ZERO = ("percent_agreement", "prevalence", "specific_agreement")
+
+
+def agreement(
+    votes: VotesSource,
+    scale: Scale | Kind,
+    by: Sequence[str] = (),
+    replicates: int = 1000,
+    seed: object = 0,
+    interval: IntervalMethod = "auto",
+) -> pl.DataFrame:
+    """The whole pack of agreement coefficients over all votes, and by each column of ``by``.
+
+    ``votes``: a frame, a Parquet file or several, one row per counted vote: item_id, label, and where there rater_id
+    and the ``by`` columns. Votes without a label are missing. ``scale`` is a label set, or just its kind ("nominal",
+    "ordinal", "interval", "ratio", "set"): then the labels are those of the votes, sorted (by value if numbers).
+
+    Columns: slice, slice_value, coefficient, label (for specific_agreement and prevalence, else null), value, ci_low,
+    ci_high, se (analytic, null without one), interval (how it was made), n_items (with two or more votes), n_rated
+    (with one or more), n_raters (null when a vote is anonymous), n_votes (on n_items), note. Undefined values are null
+    and the note says why.
+
+    Coefficients: percent_agreement, krippendorff_alpha (at the scale's own kind) and krippendorff_alpha_nominal,
+    _ordinal, _interval, _ratio, _masi as the scale allows, fleiss_kappa, conger_kappa, cohen_kappa (mean over pairs of
+    raters) and its _linear and _quadratic forms, gwet_ac1, gwet_ac2, brennan_prediger, specific_agreement, prevalence,
+    and of three or more labels percent_agreement_violating and krippendorff_alpha_violating.
+
+    ``interval``, all 95 %, by item, seeded: "auto" takes for each coefficient the one that covers best in simulation
+    (docs/statistics.md): analytic where there is a standard error, else the bootstrap's BCa. Below ten items there is
+    none, and none where everyone agrees (percent agreement then has Wilson's).
+    Raises ValueError for a label that is not on the scale and for missing columns.
+    """
+    if replicates < 1:
+        raise ValueError(f"replicates must be 1 or more, not {replicates}")
+    if isinstance(scale, str):
+        scale = scale_of_votes(as_lazy(votes), scale)
+    rows: list[dict[str, object]] = []
+    for column in (None, *by):
+        grouped = item_votes(votes, scale, column)
+        reason = too_many_pairs(grouped)
+        pairs = None if reason else rater_pairs(grouped)
+        for k, sliced in enumerate(slices_of(grouped)):
+            pack = _Pack(sliced, scale, pairs[k] if pairs else None, reason, replicates, interval)
+            named = {"slice": column or "all", "slice_value": sliced.name}
+            rows += [named | row for row in pack.rows(seed_from(seed, column or "all", sliced.name))]
+        if column is None and not rows:
+            rows += [{"slice": "all", "slice_value": None} | row for row in _nothing(scale, replicates, interval)]
+    return pl.DataFrame(rows, schema=COEFFICIENT_SCHEMA)
+
+
+def intra_rater_agreement(
+    votes: VotesSource, scale: Scale | Kind, by: Sequence[str] = (), replicates: int = 1000, seed: object = 0
+) -> pl.DataFrame:
+    """How far raters agree with themselves, from repeated votes of one rater on one item. Columns as :func:`agreement`.
+
+    Coefficients intra_rater_agreement (mean share of agreeing pairs of one's own votes) and intra_rater_alpha
+    (Krippendorff's at the scale's own kind, the several votes of a rater on an item as the raters of that item).
+    n_items counts rater x item with two or more votes. Anonymous votes are left out: nobody knows whose they repeat.
+    Source: Krippendorff (2018), Content Analysis, 4th ed., section 12.1, stability.
+    """
+    lazy = as_lazy(votes)
+    if isinstance(scale, str):
+        scale = scale_of_votes(lazy, scale)
+    frame = repeated_votes(lazy)
+    rows: list[dict[str, object]] = []
+    for column in (None, *by):
+        for sliced in slices_of(item_votes(frame, scale, column)):
+            named = {"slice": column or "all", "slice_value": sliced.name}
+            pack = _Pack(sliced, scale, None, None, replicates, "auto")
+            rows += [named | row for row in pack.intra_rows(seed_from(seed, "intra", column or "all", sliced.name))]
+    return pl.DataFrame(rows, schema=COEFFICIENT_SCHEMA)
+
+
+def _nothing(scale: Scale, replicates: int, interval: IntervalMethod) -> Iterator[dict[str, object]]:
+    none = Slice(None, Patterns(np.zeros((0, len(scale.labels))), np.zeros(0)), None, None, None, 0)
+    return _Pack(none, scale, None, None, replicates, interval).rows(0)
+
+
+@dataclass(frozen=True)
+class _Coefficient:
+    """One coefficient as the pack makes it: over samples, or as an estimate with a standard error, or both."""
+
+    name: str
+    label: str | None = None
+    samples: Callable[[Samples], FloatArray] | None = None
+    estimate: Estimate | None = None
+    note: str | None = None
+
+
+@dataclass(frozen=True)
+class _Pack:
+    sliced: Slice
+    scale: Scale
+    pairs: RaterPairs | None
+    no_pairs: str | None
+    replicates: int
+    interval: IntervalMethod
+
+    @property
+    def patterns(self) -> Patterns:
+        return self.sliced.patterns
+
+    def rows(self, seed: int) -> Iterator[dict[str, object]]:
+        """Every coefficient of the slice."""
+        yield from self._finished([*self._from_patterns(), *self._from_raters()], seed)
+
+    def intra_rows(self, seed: int) -> Iterator[dict[str, object]]:
+        mine = [c for c in self._from_patterns() if c.name in ("percent_agreement", "krippendorff_alpha")]
+        names = {"percent_agreement": "intra_rater_agreement", "krippendorff_alpha": "intra_rater_alpha"}
+        yield from self._finished([replace(c, name=names[c.name]) for c in mine], seed)
+
+    def _from_patterns(self) -> Iterator[_Coefficient]:
+        p, scale = self.patterns, self.scale
+        places = None if scale.positions is None else scale.places
+        yield _Coefficient("percent_agreement", samples=lambda m: percent_agreement(m))
+        metrics: dict[str, Metric | FloatArray] = {"nominal": "nominal"}
+        if scale.kind in ("ordinal", "interval", "ratio"):
+            metrics |= {"ordinal": "ordinal", "interval": "interval"}
+        if scale.positions is not None and min(scale.positions) >= 0:
+            metrics["ratio"] = "ratio"
+        if scale.kind == "set":
+            metrics["masi"] = 1 - agreement_weights(scale, "masi")
+
+        def alpha(metric: Metric | FloatArray) -> Callable[[Samples], FloatArray]:
+            return lambda m: krippendorff_alpha(m, metric, places)
+
+        yield _Coefficient("krippendorff_alpha", samples=alpha(metrics["masi" if scale.kind == "set" else scale.kind]))
+        for name, metric in metrics.items():
+            yield _Coefficient(f"krippendorff_alpha_{name}", samples=alpha(metric))
+        models: list[tuple[str, ChanceModel, Weighting]] = [
+            ("fleiss_kappa", "fleiss", "identity"),
+            ("gwet_ac1", "gwet", "identity"),
+            ("gwet_ac2", "gwet", scale.own_weights),
+            ("brennan_prediger", "brennan_prediger", "identity"),
+        ]
+        for name, model, weighting in models:
+            yield self._corrected(name, model, agreement_weights(scale, weighting))
+        yield from self._per_label("specific_agreement", specific_agreement)
+        yield from self._per_label("prevalence", prevalence)
+        if scale.violating is not None and len(scale.labels) > 2:
+            two = p.merged(np.array(scale.violating, dtype=np.int64), 2)
+
+            def merged(m: Samples) -> Samples:
+                return Samples(two, m.multiplicity)
+
+            yield _Coefficient("percent_agreement_violating", samples=lambda m: percent_agreement(merged(m)))
+            yield _Coefficient(
+                "krippendorff_alpha_violating", samples=lambda m: krippendorff_alpha(merged(m), "nominal")
+            )
+
+    def _corrected(self, name: str, model: ChanceModel, weights: FloatArray) -> _Coefficient:
+        p = self.patterns
+        estimate = None
+        if p.n_items and len(weights) > 1:
+            found = linearised(p, model, weights)
+            estimate = Estimate(found.value, found.standard_error(p.items))
+        return _Coefficient(name, samples=lambda m: chance_corrected(m, model, weights), estimate=estimate)
+
+    def _per_label(self, name: str, values: Callable[[Samples], FloatArray]) -> Iterator[_Coefficient]:
+        for k, label in enumerate(self.scale.labels):
+            yield _Coefficient(name, label, samples=lambda m, k=k: values(m)[:, k])  # type: ignore[misc]
+
+    def _from_raters(self) -> Iterator[_Coefficient]:
+        anonymous = "undefined: votes are anonymous, and this coefficient needs to know who voted"
+        conger = conger_kappa(self.sliced)
+        note = anonymous if self.sliced.given is None and self.patterns.n_items else None
+        yield _Coefficient("conger_kappa", estimate=conger, note=note)
+        kinds: list[tuple[str, Weighting]] = [("", "identity")]
+        if self.scale.kind in ("ordinal", "interval", "ratio"):
+            kinds += [("_linear", "linear"), ("_quadratic", "quadratic")]
+        for suffix, weighting in kinds:
+            if self.pairs is None:
+                reason = self.no_pairs if self.patterns.n_items else None
+                yield _Coefficient(f"cohen_kappa{suffix}", estimate=Estimate(float("nan"), float("nan")), note=reason)
+                continue
+            mean = mean_cohen_kappa(self.pairs, agreement_weights(self.scale, weighting))
+            yield _Coefficient(f"cohen_kappa{suffix}", estimate=mean.estimate, note=_pairs_note(mean))
+
+    def _finished(self, coefficients: Sequence[_Coefficient], seed: int) -> Iterator[dict[str, object]]:
+        p = self.patterns
+        point = p.as_seen()
+        with_samples = [c for c in coefficients if c.samples is not None]
+        draws = self._over(with_samples, p.resampled(self.replicates, seed))
+        left_out = self._over(with_samples, p.without_one()) if self._needs_jackknife(with_samples) else {}
+        agreeing = float(percent_agreement(point)[0]) if len(p.items) else float("nan")
+        shares = prevalence(point)[0] if len(p.items) else np.zeros(0)
+        common: dict[str, object] = {
+            "n_items": p.n_items,
+            "n_rated": p.n_rated,
+            "n_raters": self.sliced.n_paired_raters,
+            "n_votes": p.n_votes,
+        }
+        for c in coefficients:
+            value = float("nan") if not len(p.items) else float(c.samples(point)[0]) if c.samples else float("nan")
+            if c.samples is None and c.estimate is not None:
+                value = c.estimate.value
+            row = {"coefficient": c.name, "label": c.label, **common}
+            if np.isnan(value):
+                nothing = dict.fromkeys(("value", "ci_low", "ci_high", "se", "interval"))
+                yield row | nothing | {"note": c.note or self._why_undefined(c)}
+                continue
+            se = c.estimate.se if c.estimate is not None and not np.isnan(c.estimate.se) else None
+            interval, how, note = self._interval(c, value, draws.get(id(c)), left_out.get(id(c)), agreeing)
+            said = [n for n in (note, c.note, notes.caution(c.name, value, agreeing, shares, self.scale.labels)) if n]
+            yield row | {
+                "value": value,
+                "ci_low": interval.low,
+                "ci_high": interval.high,
+                "se": se,
+                "interval": how if interval.low is not None else None,
+                "note": "; ".join(said) or None,
+            }
+
+    def _over(self, coefficients: Sequence[_Coefficient], samples: Iterator[Samples]) -> dict[int, FloatArray]:
+        found: dict[int, list[FloatArray]] = {id(c): [] for c in coefficients}
+        for some in samples:
+            for c in coefficients:
+                assert c.samples is not None
+                found[id(c)].append(c.samples(some))
+        return {key: np.concatenate(parts) if parts else np.zeros(0) for key, parts in found.items()}
+
+    def _method(self, c: _Coefficient) -> str:
+        if c.samples is None:
+            return "analytic"
+        if self.interval == "auto":
+            return "analytic" if c.estimate is not None else "bca"
+        if self.interval == "analytic" and c.estimate is None:
+            return "bca"
+        return self.interval
+
+    def _needs_jackknife(self, coefficients: Sequence[_Coefficient]) -> bool:
+        return any(self._method(c) == "bca" for c in coefficients)
+
+    def _interval(
+        self, c: _Coefficient, value: float, draws: FloatArray | None, left_out: FloatArray | None, agreeing: float
+    ) -> tuple[Interval, str, str | None]:
+        """The interval of a defined value, how it was made, and why there is none."""
+        p = self.patterns
+        none = Interval(None, None)
+        low = 0.0 if c.name.startswith(_BOUNDED_BY_ZERO) or c.name == "intra_rater_agreement" else -1.0
+        if p.n_items < notes.FEW_ITEMS:
+            return none, "", notes.FEW
+        if c.name in ("percent_agreement", "intra_rater_agreement") and agreeing in (0.0, 1.0):
+            return wilson_interval(agreeing * p.n_items, p.n_items), "wilson", None
+        if agreeing == 1.0 and c.name != "prevalence":
+            return none, "", notes.EVERYONE_AGREES
+        method = self._method(c)
+        if method == "analytic":
+            assert c.estimate is not None
+            degrees = p.n_rated - 1 if c.samples is not None or c.name == "conger_kappa" else float("inf")
+            interval = t_interval(value, c.estimate.se, degrees, low=low)
+        elif method == "bca":
+            assert draws is not None
+            assert left_out is not None
+            interval = bca_interval(value, draws, left_out, p.items)
+        else:
+            assert draws is not None
+            interval = percentile_interval(draws)
+        if interval.low is None or interval.low == interval.high:
+            return none, "", notes.ONE_VALUE
+        return interval, method, None
+
+    def _why_undefined(self, c: _Coefficient) -> str:
+        if c.name == "specific_agreement" and self.patterns.n_items:
+            return "undefined: no vote for this label on an item with two or more votes"
+        return notes.why_undefined(self.patterns)
+
+
+def _pairs_note(mean: MeanKappa) -> str | None:
+    """How many pairs a mean of pairwise kappas is over, and which are not in it."""
+    parts = []
+    if mean.n_pairs > 1:
+        parts.append(f"mean over {mean.n_pairs:,} pairs of raters")
+    if mean.n_small:
+        parts.append(f"{mean.n_small:,} pairs share too few items")
+    if mean.n_undefined:
+        parts.append(f"{mean.n_undefined:,} pairs used one label only")
+    if not mean.n_pairs and parts:
+        return "undefined: " + ", ".join(parts)
+    return ", ".join(parts) or None
