@@ -3,14 +3,11 @@
 from __future__ import annotations
 
 from datetime import timedelta
-from itertools import pairwise
 from typing import Any
 
-import numpy as np
 import polars as pl
 import pytest
 
-from moderation_pipelines.consensus.dawid_skene import dawid_skene
 from moderation_pipelines.consensus.labels import consensus_labels, latest_consensus
 from moderation_pipelines.consensus.raters import rater_cards
 from moderation_pipelines.tables.schema import CONSENSUS, VOTES
@@ -122,55 +119,6 @@ def test_anonymous_votes_count_one_each(small: SmallHome) -> None:
     assert (row["n_votes"], row["n_raters"], row["majority_label"], row["method"]) == (3, 3, "bad", "dawid_skene")
 
 
-def planted(
-    seed: int, n_items: int = 600, n_raters: int = 12
-) -> tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray, np.ndarray]:
-    """(truth, items, raters, labels, confusion) with five votes an item and raters of known confusion."""
-    rng = np.random.default_rng(seed)
-    truth = rng.choice(3, n_items, p=[0.6, 0.3, 0.1])
-    right = rng.uniform(0.6, 0.95, n_raters)
-    confusion = np.stack([np.full((3, 3), (1 - r) / 2) + np.eye(3) * (r - (1 - r) / 2) for r in right])
-    items = np.repeat(np.arange(n_items), 5)
-    raters = np.concatenate([rng.choice(n_raters, 5, replace=False) for _ in range(n_items)])
-    labels = np.array([rng.choice(3, p=confusion[j, truth[i]]) for i, j in zip(items, raters, strict=True)])
-    return truth, items, raters, labels, confusion
-
-
-def test_dawid_skene_recovers_planted_raters_and_beats_majority() -> None:
-    truth, items, raters, labels, confusion = planted(1)
-    fit = dawid_skene(items, raters, labels, 600, 12, 3)
-    assert fit.converged
-    # About 150 votes per rater on the most frequent label: standard error of a rate at most sqrt(.25/150) = 0.041.
-    assert np.abs(fit.confusion[:, 0, 0] - confusion[:, 0, 0]).max() < 4 * 0.041
-    counts = np.zeros((600, 3))
-    np.add.at(counts, (items, labels), 1)
-    assert (fit.posterior.argmax(1) == truth).mean() > (counts.argmax(1) == truth).mean()
-    assert fit.posterior.sum(axis=1) == pytest.approx(np.ones(600))
-
-
-def test_dawid_skene_does_not_depend_on_the_order_of_votes() -> None:
-    _, items, raters, labels, _ = planted(2, 200)
-    order = np.random.default_rng(0).permutation(len(items))
-    a = dawid_skene(items, raters, labels, 200, 12, 3)
-    b = dawid_skene(items[order], raters[order], labels[order], 200, 12, 3)
-    assert np.abs(a.posterior - b.posterior).max() < 1e-9
-
-
-def test_the_likelihood_of_dawid_skene_never_falls() -> None:
-    _, items, raters, labels, _ = planted(4, 150)
-    steps = [
-        dawid_skene(items, raters, labels, 150, 12, 3, max_iterations=k, tolerance=0).log_likelihood
-        for k in range(1, 25)
-    ]
-    assert all(b >= a - 1e-9 for a, b in pairwise(steps))
-
-
-def test_gold_holds_an_item_fixed() -> None:
-    items, raters, labels = np.array([0, 0, 1]), np.array([0, 1, 0]), np.array([1, 1, 1])
-    fit = dawid_skene(items, raters, labels, 2, 2, 2, gold=np.array([0, -1]))
-    assert fit.posterior[0].tolist() == [1.0, 0.0]
-
-
 def test_rater_cards_against_the_others_worked_by_hand(small: SmallHome) -> None:
     # On i the others of r1 say mild, mild: r1 (none) is wrong. The others of r2 are none, mild: tied, not compared.
     small.deliver("labels", "f.jsonl", [
@@ -190,9 +138,11 @@ def test_rater_cards_against_the_others_worked_by_hand(small: SmallHome) -> None
     assert (r1["ci_low"], r1["ci_high"]) == (pytest.approx(0.0945, abs=1e-4), pytest.approx(0.9055, abs=1e-4))
     assert r1["bias"] == pytest.approx(-0.5)
     assert (r1["median_seconds"], r1["pool"]) == (20.0, "p")
+    # All raters' compared votes: (mild, none) from r1, (severe, severe) from r1 and r2. A rate is (n + 10 x that of
+    # all) / (votes on the reference + 10): of the one vote on mild (1 + 10 x 1) / (1 + 10).
     assert r1["confusion"] == [
-        {"reference": "mild", "label": "none", "n": 1},
-        {"reference": "severe", "label": "severe", "n": 1},
+        {"reference": "mild", "label": "none", "n": 1, "rate": 1.0},
+        {"reference": "severe", "label": "severe", "n": 1, "rate": 1.0},
     ]
     assert (cards["r2"]["n_compared"], cards["r2"]["accuracy"]) == (1, 1.0)
     assert (r3["n_compared"], r3["accuracy"], r3["accuracy_basis"], r3["ci_low"]) == (0, None, None, None)
@@ -221,3 +171,61 @@ def test_empty_window_gives_empty_tables(small: SmallHome) -> None:
         "item_id",
         "policy",
     ]
+
+
+def cards_of(small: SmallHome, votes: list[dict[str, Any]], policy: str = "levels") -> dict[str, dict[str, Any]]:
+    small.deliver("labels", "f.jsonl", votes)
+    small.ingest()
+    rows = rater_cards(small.warehouse.scan(VOTES), small.policies, DAY).filter(policy=policy).to_dicts()
+    return {r["rater_id"]: r for r in rows}
+
+
+def test_a_rater_who_is_too_severe_drifts_and_hurries_is_shown(small: SmallHome) -> None:
+    votes: list[dict[str, Any]] = []
+    for n in range(60):
+        truth = ("none", "mild")[n % 2]
+        when = f"2026-11-{1 + n // 3:02d}T12:00:00Z"
+        votes += [vote(f"i{n}", f"good{k}", truth, labeled_at=when, seconds=20 + n % 7) for k in range(3)]
+        # Right for ten days, then one step too high; and quick when wrong.
+        wrong = n >= 30
+        label = {"none": "mild", "mild": "severe"}[truth] if wrong else truth
+        votes.append(vote(f"i{n}", "hasty", label, labeled_at=when, seconds=2 + n % 3 if wrong else 30 + n % 3))
+    cards = cards_of(small, votes)
+    hasty, good = cards["hasty"], cards["good0"]
+    assert (hasty["others_accuracy"], hasty["n_others"]) == (0.5, 60)
+    # Half of the votes one rank too high: mean 0.5; standard error .504 / sqrt(60) = .0651, t with 59 degrees 2.001.
+    assert hasty["severity_bias"] == pytest.approx(0.5)
+    assert (hasty["severity_low"], hasty["severity_high"]) == (
+        pytest.approx(0.3698, abs=1e-3), pytest.approx(0.6302, abs=1e-3),
+    )  # fmt: skip
+    # Least squares through 10 days right, 10 days wrong: slope -(n^2 / 4 / 2) / (n (n^2 - 1) / 12) a day, n = 20:
+    # -50 / 665 = -0.0752 a day, -0.526 a week.
+    assert hasty["drift_per_week"] == pytest.approx(-0.5263, abs=1e-3)
+    assert hasty["drift_high"] < 0
+    assert hasty["drift_p"] < 0.001
+    assert hasty["speed_gap"] == pytest.approx(1.0)
+    assert hasty["apart"] == pytest.approx(-0.5)
+    assert hasty["apart_p"] < 0.001
+    assert hasty["pair_agreement"] == pytest.approx(0.5)
+    assert (good["severity_bias"], good["drift_per_week"]) == (pytest.approx(0), pytest.approx(0))
+    assert good["severity_low"] is None
+    rates = {(c["reference"], c["label"]): c for c in hasty["confusion"]}
+    # On none 15 right of 30; all raters: 105 of 120. Shrunk: (15 + 10 x .875) / 40 = .59375.
+    assert rates["none", "none"]["n"] == 15
+    assert rates["none", "none"]["rate"] == pytest.approx(0.59375)
+
+
+def test_repeats_tell_how_steady_a_rater_is(small: SmallHome) -> None:
+    cards = cards_of(small, [
+        vote("i", "r1", "mild"), vote("i", "r1", "mild"), vote("j", "r1", "mild"), vote("j", "r1", "none"),
+        vote("k", "r1", "mild"), vote("i", "r2", "mild"),
+    ])  # fmt: skip
+    assert (cards["r1"]["n_repeats"], cards["r1"]["repeat_agreement"]) == (2, 0.5)
+    assert (cards["r2"]["n_repeats"], cards["r2"]["repeat_agreement"]) == (0, None)
+
+
+def test_too_few_votes_give_no_interval_and_unordered_labels_no_severity(small: SmallHome) -> None:
+    votes = [vote(f"i{n}", f"r{k}", ("fine", "bad")[n % 2], "harassment") for n in range(5) for k in range(3)]
+    card = cards_of(small, votes, "harassment")["r0"]
+    for name in ("severity_low", "drift_per_week", "drift_p", "speed_gap", "apart_low", "apart_p", "pair_low"):
+        assert card[name] is None, name

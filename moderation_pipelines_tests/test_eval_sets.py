@@ -20,7 +20,7 @@ from moderation_pipelines.eval_sets.selection import allocation
 from moderation_pipelines.eval_sets.specs import EvalSetSpec
 from moderation_pipelines.home import Settings
 from moderation_pipelines.ingest.text import text_sha256
-from moderation_pipelines.tables.schema import CONSENSUS, CONTENT, DROPS, VOTES
+from moderation_pipelines.tables.schema import CONSENSUS, CONSENSUS_METHODS, CONTENT, DROPS, VOTES
 from moderation_pipelines_tests.conftest import DAY, SmallHome
 
 SPEC = EvalSetSpec(name="harassment", size=40, stratify_by=("label",), min_per_stratum=2, seed=1)
@@ -47,7 +47,14 @@ def refresh(small: SmallHome, day: date = DAY) -> None:
 def candidate(small: SmallHome, spec: EvalSetSpec = SPEC) -> Candidate:
     w = small.warehouse
     return candidate_for(
-        small.home, small.policies["harassment"], spec, w.scan(CONSENSUS), w.scan(CONTENT), w.scan(VOTES), w.scan(DROPS)
+        small.home,
+        small.policies["harassment"],
+        spec,
+        w.scan(CONSENSUS),
+        w.scan(CONTENT),
+        w.scan(VOTES),
+        w.scan(DROPS),
+        w.scan(CONSENSUS_METHODS),
     )
 
 

@@ -49,7 +49,11 @@ def test_effective_sample_size_by_hand() -> None:
 
 
 def scored(
-    truth: list[int], flagged: list[float], p: list[float] | None = None, weight: list[float] | None = None
+    truth: list[int],
+    flagged: list[float],
+    p: list[float] | None = None,
+    weight: list[float] | None = None,
+    p_label: list[float] | None = None,
 ) -> Scored:
     n = len(truth)
     return Scored(
@@ -57,6 +61,7 @@ def scored(
         np.array(flagged, float),
         np.array(p if p is not None else [np.nan] * n, float),
         np.array(weight or [1.0] * n),
+        np.array(truth if p_label is None else p_label, float),
     )
 
 
@@ -167,3 +172,39 @@ def test_intervals_are_the_same_on_every_run_and_hold_their_value() -> None:
     assert first == second
     for row in first:
         assert float(str(row["ci_low"])) <= float(str(row["value"])) <= float(str(row["ci_high"]))
+
+
+def test_unsure_reference_labels_widen_the_interval_and_sure_ones_do_not() -> None:
+    rng = np.random.default_rng(4)
+    truth = [int(x) for x in rng.random(200) < 0.3]
+    flagged = [float(t if rng.random() < 0.9 else 1 - t) for t in truth]
+    p = [0.8 * t + 0.1 for t in truth]
+    sure = by_name(slice_metrics(scored(truth, flagged, p), 300, 1))
+    unsure = by_name(slice_metrics(scored(truth, flagged, p, p_label=[0.9 * t + 0.05 for t in truth]), 300, 1))
+    for metric in ("precision", "recall", "f1", "accuracy", "brier"):
+        a, b = sure[metric], unsure[metric]
+        assert (a["labels_ci_low"], a["labels_ci_high"]) == (a["ci_low"], a["ci_high"]), metric
+        assert (a["value"], a["ci_low"], a["ci_high"]) == (b["value"], b["ci_low"], b["ci_high"]), metric
+        assert float(str(b["labels_ci_high"])) - float(str(b["labels_ci_low"])) > 1.1 * (
+            float(str(b["ci_high"])) - float(str(b["ci_low"]))
+        ), metric
+
+
+def test_a_perfect_judge_has_an_interval_once_labels_are_unsure() -> None:
+    truth = [0, 1] * 50
+    p = [0.1, 0.9] * 50
+    rows = by_name(slice_metrics(scored(truth, [float(t) for t in truth], p, p_label=p), 200, 1))
+    assert rows["auroc"]["ci_low"] is None
+    assert 0.7 < float(str(rows["auroc"]["labels_ci_low"])) < float(str(rows["auroc"]["labels_ci_high"])) < 1.0
+
+
+def test_labels_drawn_anew_move_recall_by_as_much_as_they_are_wrong() -> None:
+    # Every item flagged right; one label in ten is wrong whichever way: precision against the truth is near .9. Its
+    # variance is that of a sample of known labels plus that of the labels (Rubin 1987, Multiple Imputation, formula
+    # 3.1.5): .09 / n twice.
+    n = 1000
+    truth = [1] * n + [0] * n
+    rows = by_name(slice_metrics(scored(truth, [float(t) for t in truth], p_label=[0.9] * n + [0.1] * n), 400, 1))
+    precision = rows["precision"]
+    assert precision["value"] == 1.0
+    assert float(str(precision["labels_ci_low"])) == pytest.approx(0.9 - 1.96 * (2 * 0.09 / n) ** 0.5, abs=0.006)

@@ -25,12 +25,12 @@ from moderation_pipelines_tests.conftest import DAY, ROOT, SmallHome
 GROUPS = {
     "policies": {"policies"},
     "ingest": {"drops", "quarantine", "content", "votes"},
-    "consensus": {"consensus", "raters"},
+    "consensus": {"consensus_methods", "consensus", "raters"},
     "agreement": {"agreement", "disagreements", "rater_pairs", "guideline_comparisons"},
     "eval_sets": {"eval_sets"},
     "prompting": {"prompts"},
     "scoring": {"scores"},
-    "metrics": {"metrics"},
+    "metrics": {"metrics", "comparisons"},
     "validation": {"validations"},
     "reports": {"report"},
 }

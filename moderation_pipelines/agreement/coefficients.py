@@ -101,7 +101,8 @@ def linearised(patterns: Patterns, model: ChanceModel, weights: FloatArray) -> L
     """A chance-corrected coefficient with its analytic influence values (subjects a sample, raters given).
 
     Source: Gwet (2008) for AC1; Gwet (2014), chapter 5, and Gwet (2021), Educational and Psychological Measurement
-    81, 781-790, for the others. Items with one vote are in the sum.
+    81, 781-790, for the others. Items with one vote are in the sum, and with many of them the standard error is too
+    large: intervals from it then cover nearly always (docs/statistics.md), so the default interval is a bootstrap.
     """
     items = patterns.items
     seen = patterns.as_seen()
@@ -123,11 +124,21 @@ def linearised(patterns: Patterns, model: ChanceModel, weights: FloatArray) -> L
     return Linearised(value, chance, observed_influence(patterns, weights, value, chance) - from_chance)
 
 
-def observed_influence(patterns: Patterns, weights: FloatArray, value: float, chance: float) -> FloatArray:
-    """The part of the influence that comes from the observed agreement, per pattern, around ``value``."""
+def observed_influence(
+    patterns: Patterns, weights: FloatArray, value: float, chance: float, as_ratio: bool = False
+) -> FloatArray:
+    """The part of the influence that comes from the observed agreement, per pattern, around ``value``.
+
+    As published an item with one vote counts as a deviation from the value. ``as_ratio`` treats the observed
+    agreement as the ratio it is, a mean over the items with two votes: the two are equal without single votes, and
+    with many of them only this one has the right size.
+    """
     paired = patterns.votes >= 2
     scale_up = patterns.items.sum() / patterns.items[paired].sum()
     observed = agreement_per_pattern(patterns, weights)
+    if as_ratio:
+        mean = value * (1 - chance) + chance
+        return np.asarray(np.where(paired, scale_up * (observed - mean) / (1 - chance), 0.0))
     return np.asarray(np.where(paired, scale_up * (observed - chance) / (1 - chance), 0.0) - value)
 
 

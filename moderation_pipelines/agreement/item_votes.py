@@ -34,11 +34,13 @@ T = TypeVar("T")
 @dataclass(frozen=True)
 class Block:
     """Some items' votes. ``starts``: first vote of each item, and the end; ``cells``: rater x labels + label of each
-    vote (just the label where raters are not looked at); ``slices``: slice of each item."""
+    vote (just the label where raters are not looked at); ``slices``: slice of each item; ``keys``: hash of its id,
+    sorted within a block and from block to block."""
 
     starts: NDArray[np.int32]
     cells: np.ndarray
     slices: np.ndarray
+    keys: np.ndarray
 
     @property
     def n_items(self) -> int:
@@ -216,4 +218,4 @@ def _grouped(parts: list[_Part], n_labels: int, rater_code: np.ndarray | None, s
         slices = slice_code[sliced[0][order[first]]]
     else:
         slices = np.zeros(len(first), np.uint32)
-    return Block(starts, cell[order], slices)
+    return Block(starts, cell[order], slices, key[first])

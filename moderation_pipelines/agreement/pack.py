@@ -23,6 +23,7 @@ from moderation_pipelines.agreement.coefficients import (
 from moderation_pipelines.agreement.item_votes import VotesSource, as_lazy, item_votes
 from moderation_pipelines.agreement.patterns import FloatArray, Patterns, Samples
 from moderation_pipelines.agreement.raters import (
+    UNDEFINED,
     Estimate,
     MeanKappa,
     RaterPairs,
@@ -89,8 +90,9 @@ def agreement(
     and of three or more labels percent_agreement_violating and krippendorff_alpha_violating.
 
     ``interval``, all 95 %, by item, seeded: "auto" takes for each coefficient the one that covers best in simulation
-    (docs/statistics.md): analytic where there is a standard error, else the bootstrap's BCa. Below ten items there is
-    none, and none where everyone agrees (percent agreement then has Wilson's).
+    (docs/statistics.md): the bootstrap's BCa, but for the coefficients that look at who voted (conger_kappa,
+    cohen_kappa), which are not made from label counts and have an analytic one. Below ten items there is none, and none
+    where everyone agrees (percent agreement then has Wilson's).
     Raises ValueError for a label that is not on the scale and for missing columns.
     """
     if replicates < 1:
@@ -216,7 +218,8 @@ class _Pack:
         estimate = None
         if p.n_items and len(weights) > 1:
             found = linearised(p, model, weights)
-            estimate = Estimate(found.value, found.standard_error(p.items))
+            se = found.standard_error(p.items)
+            estimate = Estimate(found.value, se, se)
         return _Coefficient(name, samples=lambda m: chance_corrected(m, model, weights), estimate=estimate)
 
     def _per_label(self, name: str, values: Callable[[Samples], FloatArray]) -> Iterator[_Coefficient]:
@@ -234,7 +237,7 @@ class _Pack:
         for suffix, weighting in kinds:
             if self.pairs is None:
                 reason = self.no_pairs if self.patterns.n_items else None
-                yield _Coefficient(f"cohen_kappa{suffix}", estimate=Estimate(float("nan"), float("nan")), note=reason)
+                yield _Coefficient(f"cohen_kappa{suffix}", estimate=UNDEFINED, note=reason)
                 continue
             mean = mean_cohen_kappa(self.pairs, agreement_weights(self.scale, weighting))
             yield _Coefficient(f"cohen_kappa{suffix}", estimate=mean.estimate, note=_pairs_note(mean))
@@ -285,9 +288,7 @@ class _Pack:
     def _method(self, c: _Coefficient) -> str:
         if c.samples is None:
             return "analytic"
-        if self.interval == "auto":
-            return "analytic" if c.estimate is not None else "bca"
-        if self.interval == "analytic" and c.estimate is None:
+        if self.interval == "auto" or (self.interval == "analytic" and c.estimate is None):
             return "bca"
         return self.interval
 
@@ -311,7 +312,7 @@ class _Pack:
         if method == "analytic":
             assert c.estimate is not None
             degrees = p.n_rated - 1 if c.samples is not None or c.name == "conger_kappa" else float("inf")
-            interval = t_interval(value, c.estimate.se, degrees, low=low)
+            interval = t_interval(value, c.estimate.interval_se, degrees, low=low)
         elif method == "bca":
             assert draws is not None
             assert left_out is not None

@@ -18,20 +18,22 @@ _MANY_PAIRS = 20_000_000
 
 @dataclass(frozen=True)
 class Estimate:
-    """A value with its standard error; NaN where undefined."""
+    """A value with its standard error as published, and the one its interval rests on. NaN where undefined."""
 
     value: float
     se: float
+    interval_se: float
 
 
-UNDEFINED = Estimate(float("nan"), float("nan"))
+UNDEFINED = Estimate(float("nan"), float("nan"), float("nan"))
 
 
 def conger_kappa(sliced: Slice) -> Estimate:
     """Conger's kappa: chance agreement is that of two different raters, each with their own label shares.
 
     1 perfect, 0 as if by chance. Two raters who voted on every item: Cohen's kappa. A rater's shares are over all
-    items rated, those with one vote too. The standard error is analytic, items a sample and raters given. NaN for
+    items rated, those with one vote too. The standard error is analytic, items a sample and raters given; the
+    interval takes the observed agreement as a ratio (:func:`observed_influence`). NaN for
     anonymous votes, fewer than two raters, no item with two votes, or all votes one label.
     Source: Conger (1980), Psychological Bulletin 88, 322-328; missing votes and variance: Gwet (2014), Handbook of
     Inter-Rater Reliability, 4th ed., chapters 2 and 5.
@@ -52,14 +54,20 @@ def conger_kappa(sliced: Slice) -> Estimate:
     if np.isnan(value):
         return UNDEFINED
     n = float(patterns.n_rated)
-    from_pattern = observed_influence(patterns, weights, value, chance)
     factor = -2 * (1 - value) / (1 - chance) * n
-    squares = (
-        (patterns.items * from_pattern**2).sum()
-        + 2 * factor * (from_pattern * sliced.local).sum()
-        + factor**2 * sliced.local_squared.sum()
-    )
-    return Estimate(value, float(np.sqrt(max(squares, 0.0) / (n * (n - 1)))) if n > 1 else float("nan"))
+
+    local, local_squared = sliced.local, sliced.local_squared
+
+    def error(as_ratio: bool) -> float:
+        from_pattern = observed_influence(patterns, weights, value, chance, as_ratio)
+        squares = (
+            (patterns.items * from_pattern**2).sum()
+            + 2 * factor * (from_pattern * local).sum()
+            + factor**2 * local_squared.sum()
+        )
+        return float(np.sqrt(max(squares, 0.0) / (n * (n - 1)))) if n > 1 else float("nan")
+
+    return Estimate(value, error(as_ratio=False), error(as_ratio=True))
 
 
 @dataclass(frozen=True)
@@ -214,4 +222,5 @@ def mean_cohen_kappa(pairs: RaterPairs, weights: FloatArray) -> MeanKappa:
     per_cell = np.where(used[:, None, None], kappas.influence + (kappas.value - mean)[:, None, None], 0.0) / total
     _, item = np.unique(pairs.item, return_inverse=True)
     per_item = np.bincount(item, weights=per_cell.reshape(len(n), -1)[pairs.pair, pairs.cell])
-    return MeanKappa(Estimate(mean, float(np.sqrt((per_item**2).sum()))), int(used.sum()), pairs.n_small, n_undefined)
+    se = float(np.sqrt((per_item**2).sum()))
+    return MeanKappa(Estimate(mean, se, se), int(used.sum()), pairs.n_small, n_undefined)

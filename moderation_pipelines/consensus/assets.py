@@ -3,24 +3,44 @@
 import dagster as dg
 import polars as pl
 
-from moderation_pipelines.consensus.labels import consensus_labels
+from moderation_pipelines.consensus.labels import chosen_methods, consensus_labels, consensus_methods_table
 from moderation_pipelines.consensus.raters import rater_cards
 from moderation_pipelines.orchestration.assets_common import frame_metadata, table_asset, told_plainly
 from moderation_pipelines.orchestration.partitions import Days
 from moderation_pipelines.orchestration.pipeline import Pipeline, day_of
-from moderation_pipelines.tables.schema import CONSENSUS, RATERS
+from moderation_pipelines.tables.schema import CONSENSUS, CONSENSUS_METHODS, RATERS
 
 
 def build(days: Days) -> list[dg.AssetsDefinition]:
     window = {"votes": dg.AssetIn(partition_mapping=days.window)}
 
-    @dg.asset(**table_asset(CONSENSUS, "consensus"), partitions_def=days.daily, ins=window)
-    def consensus(
+    @dg.asset(**table_asset(CONSENSUS_METHODS, "consensus"), partitions_def=days.daily, ins=window)
+    def consensus_methods(
         context: dg.AssetExecutionContext, votes: pl.LazyFrame, pipeline: dg.ResourceParam[Pipeline]
     ) -> dg.MaterializeResult[pl.DataFrame]:
         day = day_of(context.partition_key)
         with told_plainly():
-            frame = consensus_labels(votes, pipeline.policies(), day)
+            frame = consensus_methods_table(votes, pipeline.policies(), day)
+        chosen = {f"method of {p}": m for p, m in chosen_methods(frame).items()}
+        unsettled = frame.filter(pl.col("is_chosen") & (pl.col("is_converged") == False)).height  # noqa: E712
+        return dg.MaterializeResult(
+            value=frame,
+            metadata=frame_metadata(
+                frame, pipeline.warehouse.file(CONSENSUS_METHODS, day), **chosen, **{"not converged": unsettled}
+            ),
+        )
+
+    @dg.asset(**table_asset(CONSENSUS, "consensus"), partitions_def=days.daily, ins=window)
+    def consensus(
+        context: dg.AssetExecutionContext,
+        votes: pl.LazyFrame,
+        consensus_methods: pl.LazyFrame,
+        pipeline: dg.ResourceParam[Pipeline],
+    ) -> dg.MaterializeResult[pl.DataFrame]:
+        day = day_of(context.partition_key)
+        with told_plainly():
+            methods = chosen_methods(consensus_methods.collect())
+            frame = consensus_labels(votes, pipeline.policies(), day, methods)
         methods = {f"by {m or 'nothing'}": n for m, n in frame.group_by("method").len().sort("method").iter_rows()}
         more = {"ties": int(frame["is_tie"].sum()), **methods}
         return dg.MaterializeResult(
@@ -36,4 +56,4 @@ def build(days: Days) -> list[dg.AssetsDefinition]:
             frame = rater_cards(votes, pipeline.policies(), day)
         return dg.MaterializeResult(value=frame, metadata=frame_metadata(frame, pipeline.warehouse.file(RATERS, day)))
 
-    return [consensus, raters]
+    return [consensus_methods, consensus, raters]

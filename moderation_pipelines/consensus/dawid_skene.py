@@ -1,92 +1,197 @@
-"""Dawid-Skene: label posteriors and rater confusion matrices by expectation maximisation."""
+"""Models with a confusion matrix per rater: Dawid-Skene, the one-coin model, MACE."""
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections.abc import Callable, Iterator
 
 import numpy as np
-from numpy.typing import NDArray
 
-FloatArray = NDArray[np.float64]
-IntArray = NDArray[np.int64]
+from moderation_pipelines.consensus.em import ConfusionModel, Fit, expectation_maximisation, pooled_confusion
+from moderation_pipelines.consensus.matrix import FloatArray, IntArray, VoteMatrix
+
+RESTARTS = 3
+_SMALLEST = 1e-9
 
 
-@dataclass(frozen=True)
-class DawidSkene:
-    """A fitted model.
+class _FullMatrix:
+    """A free matrix per rater with a Dirichlet prior: ``smoothing`` pseudo-votes per true label, spread as pooled."""
 
-    ``posterior``: items x labels, rows sum to 1. ``confusion``: raters x true label x given label, rows sum to 1.
-    ``prior``: share of each true label. ``log_likelihood``: penalised, at the last iteration.
-    """
+    def __init__(self, pooled: FloatArray, smoothing: float) -> None:
+        self.pooled, self.smoothing = pooled, smoothing
+        self.table = pooled[None]
 
-    posterior: FloatArray
-    confusion: FloatArray
-    prior: FloatArray
-    log_likelihood: float
-    iterations: int
-    converged: bool
+    def maximise(self, counts: FloatArray) -> FloatArray:
+        table = counts + max(self.smoothing, _SMALLEST) * self.pooled
+        self.table = table / table.sum(axis=1, keepdims=True)
+        return self.table
+
+    def log_prior(self) -> float:
+        return float(max(self.smoothing, _SMALLEST) * (self.pooled * np.log(self.table)).sum())
+
+
+class _OneCoin:
+    """One accuracy per rater, errors spread evenly; Beta prior of ``smoothing`` pseudo-votes around the pooled one."""
+
+    def __init__(self, pooled: FloatArray, smoothing: float) -> None:
+        self.n_labels = len(pooled)
+        self.mean = float(np.clip(np.trace(pooled) / self.n_labels, 0.05, 0.95))
+        self.smoothing = max(smoothing, _SMALLEST)
+        self.accuracy = np.array([self.mean])
+
+    def maximise(self, counts: FloatArray) -> FloatArray:
+        right = counts[:, np.arange(self.n_labels), np.arange(self.n_labels)].sum(axis=1)
+        total = counts.sum(axis=(1, 2))
+        self.accuracy = (right + self.smoothing * self.mean) / (total + self.smoothing)
+        wrong = (1 - self.accuracy) / max(self.n_labels - 1, 1)
+        table = np.broadcast_to(wrong[:, None, None], counts.shape).copy()
+        table[:, np.arange(self.n_labels), np.arange(self.n_labels)] = self.accuracy[:, None]
+        return np.maximum(table, 1e-300)
+
+    def log_prior(self) -> float:
+        p, m = np.clip(self.accuracy, 1e-300, 1 - 1e-16), self.mean
+        return float(self.smoothing * (m * np.log(p) + (1 - m) * np.log1p(-p)).sum())
+
+
+class _Mace:
+    """A rater either knows the label or draws from habits of their own; priors of ``smoothing`` pseudo-votes each."""
+
+    def __init__(self, pooled: FloatArray, smoothing: float, n_raters: int) -> None:
+        self.n_labels = len(pooled)
+        self.smoothing = max(smoothing, _SMALLEST)
+        mean = float(np.clip((np.trace(pooled) - 1) / max(self.n_labels - 1, 1), 0.05, 0.95))
+        self.mean = mean
+        self.knows = np.full(n_raters, mean)
+        self.habits = np.full((n_raters, self.n_labels), 1 / self.n_labels)
+
+    def maximise(self, counts: FloatArray) -> FloatArray:
+        s, same = self.smoothing, np.arange(self.n_labels)
+        agreeing = counts[:, same, same]
+        guess = (1 - self.knows)[:, None] * self.habits
+        guessed = agreeing * guess / (self.knows[:, None] + guess)
+        by_habit = counts.sum(axis=2) - agreeing + guessed
+        total = counts.sum(axis=(1, 2))
+        self.knows = (agreeing.sum(axis=1) - guessed.sum(axis=1) + s * self.mean) / (total + s)
+        self.habits = (by_habit + s / self.n_labels) / (by_habit.sum(axis=1) + s)[:, None]
+        table = np.broadcast_to(((1 - self.knows)[:, None] * self.habits)[:, :, None], counts.shape).copy()
+        table[:, same, same] += self.knows[:, None]
+        return np.maximum(table, 1e-300)
+
+    def log_prior(self) -> float:
+        s, k = self.smoothing, np.clip(self.knows, 1e-300, 1 - 1e-16)
+        skill = s * (self.mean * np.log(k) + (1 - self.mean) * np.log1p(-k)).sum()
+        return float(skill + s / self.n_labels * np.log(self.habits).sum())
 
 
 def dawid_skene(
-    items: IntArray,
-    raters: IntArray,
-    labels: IntArray,
-    n_items: int,
-    n_raters: int,
-    n_labels: int,
+    votes: VoteMatrix,
     gold: IntArray | None = None,
     smoothing: float = 1.0,
+    class_prior: FloatArray | None = None,
+    restarts: int = RESTARTS,
+    seed: int = 0,
     max_iterations: int = 500,
     tolerance: float = 1e-7,
-) -> DawidSkene:
-    """Fit Dawid-Skene to votes given as three equally long index arrays. Starts from vote shares; deterministic.
+) -> Fit:
+    """Label posteriors and a confusion matrix per rater. Deterministic.
 
     ``gold`` holds a label index per item or -1; the posterior of those items stays fixed on it. ``smoothing`` is a
-    Dirichlet prior of as many pseudo-votes per row of a rater's confusion matrix, spread as the matrix of all raters
-    pooled against the vote shares: a rater seen rarely looks like the average one. That prior stays fixed, so the
-    penalised log-likelihood never falls; stops when it gains less than ``tolerance`` per vote. With no votes the
-    posterior is the prior.
+    Dirichlet prior of as many pseudo-votes per row of a rater's matrix, spread as the matrix of all raters pooled
+    against the vote shares: a rater seen rarely looks like the average one. 0 is the plain maximum likelihood; else
+    label shares have one pseudo-item each.
+    Starts from vote shares, then from ``restarts`` - 1 seeded disturbances of them; the best penalised log-likelihood
+    wins, but never a start that ended with labels exchanged. The posterior is overconfident where raters err together.
     Source: Dawid & Skene (1979), Applied Statistics 28, 20-28; EM with a Dirichlet prior as in Paun et al. (2018),
     TACL 6, 571-585.
     """
-    from scipy.sparse import csr_matrix
+    pooled = pooled_confusion(votes, votes.shares)
+    return _best(
+        votes, lambda: _FullMatrix(pooled, smoothing), gold, class_prior, smoothing, restarts, seed,
+        max_iterations, tolerance,
+    )  # fmt: skip
 
-    one = np.ones(len(items))
-    votes = csr_matrix((one, (items, raters * n_labels + labels)), shape=(n_items, n_raters * n_labels))
-    shares = np.asarray(csr_matrix((one, (items, labels)), shape=(n_items, n_labels)).todense()) + 0.0
-    totals = shares.sum(axis=1, keepdims=True)
-    posterior = np.where(totals > 0, shares / np.maximum(totals, 1), 1.0 / n_labels)
-    fixed = np.zeros(n_items, dtype=bool) if gold is None else gold >= 0
-    anchor = np.zeros((n_items, n_labels))
-    if gold is not None and fixed.any():
-        anchor[fixed, gold[fixed]] = 1.0
-        posterior[fixed] = anchor[fixed]
-    previous, step, converged = -np.inf, 0, False
-    prior, confusion, likelihood = (
-        np.full(n_labels, 1 / n_labels),
-        np.zeros((n_raters, n_labels, n_labels)),
-        -np.inf,
-    )
-    pooled = np.asarray(votes.T @ posterior).reshape(n_raters, n_labels, n_labels).sum(axis=0).T
-    pooled = pooled + 0.1 + np.eye(n_labels)
-    pooled /= pooled.sum(axis=1, keepdims=True)
-    for step in range(1, max_iterations + 1):  # noqa: B007
-        prior = (posterior.sum(axis=0) + 1.0) / (n_items + n_labels)
-        counts = np.asarray(votes.T @ posterior).reshape(n_raters, n_labels, n_labels).transpose(0, 2, 1)
-        confusion = counts + smoothing * pooled
-        confusion /= confusion.sum(axis=2, keepdims=True)
-        by_vote = np.log(confusion).transpose(0, 2, 1).reshape(n_raters * n_labels, n_labels)
-        log_joint = np.asarray(votes @ by_vote) + np.log(prior)
-        top = log_joint.max(axis=1, keepdims=True)
-        weights = np.exp(log_joint - top)
-        norms = weights.sum(axis=1, keepdims=True)
-        free = float((top + np.log(norms))[~fixed].sum())
-        known = float(log_joint[fixed][anchor[fixed] > 0].sum())
-        penalty = float(smoothing * (pooled * np.log(confusion)).sum() + np.log(prior).sum())
-        likelihood = free + known + penalty
-        posterior = np.where(fixed[:, None], anchor, weights / norms)
-        if likelihood - previous < tolerance * max(len(items), 1):
-            converged = True
-            break
-        previous = likelihood
-    return DawidSkene(posterior, confusion, prior, likelihood, step, converged)
+
+def one_coin(
+    votes: VoteMatrix,
+    gold: IntArray | None = None,
+    smoothing: float = 1.0,
+    class_prior: FloatArray | None = None,
+    restarts: int = RESTARTS,
+    seed: int = 0,
+    max_iterations: int = 500,
+    tolerance: float = 1e-7,
+) -> Fit:
+    """One accuracy per rater, wrong labels equally likely: the Dawid-Skene model with the fewest parameters.
+
+    Arguments as :func:`dawid_skene`; good where raters have few votes each.
+    Source: Dawid & Skene (1979) restricted; Zhang et al. (2016), JMLR 17, 1-44, the one-coin model.
+    """
+    pooled = pooled_confusion(votes, votes.shares)
+    return _best(
+        votes, lambda: _OneCoin(pooled, smoothing), gold, class_prior, smoothing, restarts, seed,
+        max_iterations, tolerance,
+    )  # fmt: skip
+
+
+def mace(
+    votes: VoteMatrix,
+    gold: IntArray | None = None,
+    smoothing: float = 1.0,
+    class_prior: FloatArray | None = None,
+    restarts: int = RESTARTS,
+    seed: int = 0,
+    max_iterations: int = 500,
+    tolerance: float = 1e-7,
+) -> Fit:
+    """A rater knows the label with some probability, else answers by habit: finds spammers.
+
+    Arguments as :func:`dawid_skene`. Maximum a posteriori instead of variational Bayes, and label shares are estimated.
+    Source: Hovy et al. (2013), NAACL-HLT, 1120-1130, Learning Whom to Trust with MACE.
+    """
+    pooled = pooled_confusion(votes, votes.shares)
+    return _best(
+        votes, lambda: _Mace(pooled, smoothing, votes.n_raters), gold, class_prior, smoothing, restarts, seed,
+        max_iterations, tolerance,
+    )  # fmt: skip
+
+
+def _best(
+    votes: VoteMatrix,
+    model: Callable[[], ConfusionModel],
+    gold: IntArray | None,
+    class_prior: FloatArray | None,
+    smoothing: float,
+    restarts: int,
+    seed: int,
+    max_iterations: int,
+    tolerance: float,
+) -> Fit:
+    if class_prior is not None:
+        class_prior = np.asarray(class_prior, dtype=np.float64)
+        if class_prior.shape != (votes.n_labels,) or (class_prior <= 0).any() or abs(class_prior.sum() - 1) > 1e-6:
+            raise ValueError(f"class_prior must be {votes.n_labels} shares above 0 that add up to 1")
+    best: Fit | None = None
+    for start in _starts(votes.shares, max(restarts, 1), seed):
+        fit = expectation_maximisation(
+            votes, model(), start, gold, class_prior, min(smoothing, 1.0), max_iterations, tolerance
+        )
+        if best is None or (_keeps_labels(fit, votes) and fit.log_likelihood[-1:] > best.log_likelihood[-1:]):
+            best = fit
+    assert best is not None
+    return best
+
+
+def _starts(shares: FloatArray, restarts: int, seed: int) -> Iterator[FloatArray]:
+    yield shares
+    generator = np.random.default_rng(seed)
+    n_labels = shares.shape[1]
+    for _ in range(restarts - 1):
+        # Half the vote shares, half noise: far enough to leave a poor optimum, near enough to keep the labels' names.
+        noise = generator.dirichlet(np.ones(n_labels), size=len(shares))
+        yield (shares + noise) / 2
+
+
+def _keeps_labels(fit: Fit, votes: VoteMatrix) -> bool:
+    """Whether labels mostly stand for themselves: a fit with labels exchanged may be as likely, but is useless."""
+    weight = np.bincount(votes.raters, minlength=votes.n_raters)
+    pooled = np.tensordot(weight, fit.confusion, axes=1)
+    return bool((pooled.argmax(axis=1) == np.arange(votes.n_labels)).all())

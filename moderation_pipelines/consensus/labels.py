@@ -2,41 +2,102 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+from dataclasses import dataclass
 from datetime import date
 
 import numpy as np
 import polars as pl
 
-from moderation_pipelines.consensus.dawid_skene import dawid_skene
-from moderation_pipelines.consensus.votes import authority_labels, counted_votes, vote_counts, window_votes
+from moderation_pipelines.consensus.choice import Measured, measure_methods
+from moderation_pipelines.consensus.matrix import VoteMatrix, vote_matrix
+from moderation_pipelines.consensus.methods import FALLBACK, Method, aggregate
+from moderation_pipelines.consensus.votes import authority_labels, counted_votes, window_votes
+from moderation_pipelines.metrics.intervals import clopper_pearson_interval
 from moderation_pipelines.policies.policy import Policies, Policy
-from moderation_pipelines.tables.schema import CONSENSUS
-
-TIE = 1e-9
+from moderation_pipelines.tables.schema import CONSENSUS, CONSENSUS_METHODS
 
 
-def consensus_labels(votes: pl.LazyFrame, policies: Policies, day: date) -> pl.DataFrame:
+def consensus_labels(
+    votes: pl.LazyFrame, policies: Policies, day: date, methods: Mapping[str, Method] | None = None
+) -> pl.DataFrame:
     """The ``consensus`` rows of ``day``: every item x policy voted on that day, from all its votes in the window.
 
-    ``votes`` are the window's rows of the ``votes`` table, ``day`` its last day. Gold and adjudication override the
-    votes and the method says so; gold goes before adjudication. Tied items have a null label under ``majority``;
-    under ``dawid_skene`` only when two posteriors are equal. Sorted by policy and item.
+    ``votes`` are the window's rows of the ``votes`` table, ``day`` its last day. ``methods``: the method per policy, as
+    chosen by :func:`consensus_methods_table`; default: the policy's own, ``dawid_skene`` where it is to be measured.
+    Gold and adjudication override the votes and the method says so; gold goes before adjudication. Tied items have a
+    null label. Sorted by policy and item.
     """
     counting = window_votes(votes, policies).collect()
-    frames = [
-        _policy_consensus(counting.filter(pl.col("policy") == policy.id), policy, day)
-        for policy in policies
-        if counting.filter((pl.col("policy") == policy.id) & (pl.col("drop_date") == day)).height
-    ]
+    frames = []
+    for policy in policies:
+        mine = counting.filter(pl.col("policy") == policy.id)
+        if mine.filter(pl.col("drop_date") == day).height:
+            method = (methods or {}).get(policy.id) or wanted_method(policy) or FALLBACK
+            frames.append(_policy_consensus(_voted(mine, policy), policy, method, day))
     if not frames:
         return CONSENSUS.empty()
     return CONSENSUS.conform(pl.concat(frames).lazy()).sort("policy", "item_id").collect()
 
 
-def _policy_consensus(votes: pl.DataFrame, policy: Policy, day: date) -> pl.DataFrame:
-    today = votes.lazy().filter((pl.col("drop_date") == day) & (pl.col("kind") != "audit")).select("item_id").unique()
+def wanted_method(policy: Policy) -> Method | None:
+    """The aggregation method the policy names; None if it is to be measured."""
+    return None if policy.aggregation == "measured" else policy.aggregation
+
+
+def consensus_methods_table(votes: pl.LazyFrame, policies: Policies, day: date) -> pl.DataFrame:
+    """The ``consensus_methods`` rows: every method's accuracy on the window's gold, and which is chosen."""
+    counting = window_votes(votes, policies).collect()
+    rows = []
+    for policy in policies:
+        voted = _voted(counting.filter(pl.col("policy") == policy.id), policy)
+        flags = [label.violating for label in policy.labels]
+        found = measure_methods(voted.matrix, voted.gold, flags, policy.scale != "nominal", wanted_method(policy))
+        rows += [_method_row(policy.id, voted.matrix.n_votes, m) | {"drop_date": day} for m in found]
+    return CONSENSUS_METHODS.conform(pl.LazyFrame(rows, schema=CONSENSUS_METHODS.schema)).collect()
+
+
+def chosen_methods(table: pl.DataFrame) -> dict[str, Method]:
+    """The chosen method per policy, from ``consensus_methods`` rows of one day."""
+    return dict(table.filter("is_chosen").select("policy", "method").iter_rows())
+
+
+def _method_row(policy: str, n_votes: int, m: Measured) -> dict[str, object]:
+    purity = clopper_pearson_interval(m.n_called_right, m.n_called)
+    return {
+        "policy": policy,
+        "method": m.method,
+        "is_chosen": m.is_chosen,
+        "accuracy": m.accuracy,
+        "ci_low": m.interval.low,
+        "ci_high": m.interval.high,
+        "n_gold": m.n_gold,
+        "n_right": m.n_right,
+        "mean_rank_error": m.mean_rank_error,
+        "purity": m.n_called_right / m.n_called if m.n_called else None,
+        "purity_low": purity.low,
+        "purity_high": purity.high,
+        "n_called_violating": m.n_called,
+        "p_value": m.p_value,
+        "n_votes": n_votes,
+        "iterations": m.iterations,
+        "is_converged": m.converged,
+        "note": m.note,
+    }
+
+
+@dataclass(frozen=True)
+class _Voted:
+    """A policy's votes of the window. ``items``: one row per item, sorted; ``gold``: authority's label index or -1."""
+
+    items: pl.DataFrame
+    votes: pl.DataFrame
+    matrix: VoteMatrix
+    gold: np.ndarray
+
+
+def _voted(votes: pl.DataFrame, policy: Policy) -> _Voted:
     counted = counted_votes(votes.lazy()).collect()
-    labels = policy.label_ids
     current = votes.lazy().filter((pl.col("kind") == "vote") & pl.col("is_current"))
     abstentions = current.group_by("item_id").agg(n_abstain=pl.col("is_abstain").sum().cast(pl.Int64))
     raters = (
@@ -44,42 +105,33 @@ def _policy_consensus(votes: pl.DataFrame, policy: Policy, day: date) -> pl.Data
         .group_by("item_id")
         .agg(n_raters=(pl.col("rater_id").drop_nulls().n_unique() + pl.col("rater_id").null_count()).cast(pl.Int64))
     )
-    authority = authority_labels(votes.lazy()).drop("policy")
     items = (
         votes.lazy()
         .select("item_id")
         .unique()
-        .join(vote_counts(counted.lazy(), labels), on="item_id", how="left")
         .join(raters, on="item_id", how="left")
         .join(abstentions, on="item_id", how="left")
-        .join(authority, on="item_id", how="left")
-        .with_columns(pl.col("n_raters", "n_abstain", *[f"c{k}" for k in range(len(labels))]).fill_null(0))
+        .join(authority_labels(votes.lazy()).drop("policy"), on="item_id", how="left")
+        .with_columns(pl.col("n_raters", "n_abstain").fill_null(0))
         .sort("item_id")
         .collect()
     )
-    counts = items.select([f"c{k}" for k in range(len(labels))]).to_numpy().astype(np.float64)
-    n_votes = counts.sum(axis=1)
-    top = counts.max(axis=1, initial=0)
-    is_tie = ((counts == top[:, None]).sum(axis=1) > 1) & (n_votes > 0)
-    majority = np.where(is_tie | (n_votes == 0), -1, counts.argmax(axis=1))
-
-    index = {label: k for k, label in enumerate(labels)}
+    index = {label: k for k, label in enumerate(policy.label_ids)}
     decided = items.select(pl.coalesce("gold_label", "adjudicated_label"))["gold_label"]
-    fixed = np.array([index.get(x, -1) if x is not None else -1 for x in decided], dtype=np.int64)
-    if policy.aggregation == "dawid_skene":
-        posterior = _dawid_skene_posterior(items["item_id"], counted, policy, fixed)
-        ordered = np.sort(posterior, axis=1)
-        clear = ordered[:, -1] - ordered[:, -2] > TIE
-        chosen = np.where(clear & (n_votes > 0), posterior.argmax(axis=1), -1)
-        method = np.where(n_votes > 0, "dawid_skene", "none")
-    else:
-        posterior = np.where(n_votes[:, None] > 0, counts / np.maximum(n_votes, 1)[:, None], 1 / len(labels))
-        chosen = majority
-        method = np.where(n_votes > 0, "majority", "none")
-    has_word = fixed >= 0
-    posterior = np.where(has_word[:, None], np.eye(len(labels))[fixed], posterior)
-    chosen = np.where(has_word, fixed, chosen)
-    method = np.where(has_word, np.where(items["gold_label"].is_not_null().to_numpy(), "gold", "adjudication"), method)
+    gold = np.array([index.get(x, -1) if x is not None else -1 for x in decided], dtype=np.int64)
+    return _Voted(items, votes, _matrix(items["item_id"], counted, policy), gold)
+
+
+def _policy_consensus(voted: _Voted, policy: Policy, wanted: Method, day: date) -> pl.DataFrame:
+    items, labels, has_word = voted.items, policy.label_ids, voted.gold >= 0
+    today = voted.votes.lazy().filter((pl.col("drop_date") == day) & (pl.col("kind") != "audit"))
+    counts, n_votes = voted.matrix.counts, voted.matrix.votes
+    is_tie = ((counts == counts.max(axis=1, initial=0, keepdims=True)).sum(axis=1) > 1) & (n_votes > 0)
+    majority = np.where(is_tie | (n_votes == 0), -1, counts.argmax(axis=1))
+    made = aggregate(voted.matrix, wanted, voted.gold, policy.scale != "nominal")
+    posterior, chosen = made.posterior, made.label
+    by_authority = np.where(items["gold_label"].is_not_null().to_numpy(), "gold", "adjudication")
+    method = np.where(has_word, by_authority, np.where(n_votes > 0, wanted, "none"))
 
     row = np.arange(len(chosen))
     known = chosen >= 0
@@ -97,13 +149,13 @@ def _policy_consensus(votes: pl.DataFrame, policy: Policy, day: date) -> pl.Data
         probability=_nullable(np.where(known, posterior[row, chosen], np.nan)),
         posterior=_probabilities(posterior, labels, undecided),
         entropy=_nullable(np.where(undecided, np.nan, entropy)),
-        n_votes=pl.Series(n_votes.astype(np.int64)),
+        n_votes=pl.Series(n_votes),
         vote_share=_nullable(share),
         is_tie=pl.Series(is_tie),
         majority_label=pl.Series(label_array[majority].tolist(), dtype=pl.String),
         drop_date=pl.lit(day),
     )
-    return CONSENSUS.conform(frame.lazy().join(today, on="item_id", how="semi")).collect()
+    return CONSENSUS.conform(frame.lazy().join(today.select("item_id").unique(), on="item_id", how="semi")).collect()
 
 
 def _nullable(values: np.ndarray) -> pl.Series:
@@ -118,8 +170,8 @@ def _probabilities(posterior: np.ndarray, labels: tuple[str, ...], undecided: np
     return wide.select(posterior=pl.when(~pl.col("undecided")).then(pl.concat_list(pairs)))["posterior"]
 
 
-def _dawid_skene_posterior(item_ids: pl.Series, counted: pl.DataFrame, policy: Policy, fixed: np.ndarray) -> np.ndarray:
-    """Posterior for every item. The anonymous votes of a pool share one confusion matrix: that pool's."""
+def _matrix(item_ids: pl.Series, counted: pl.DataFrame, policy: Policy) -> VoteMatrix:
+    """The votes by place of their item. The anonymous votes of a pool are one rater to the methods: that pool."""
     items = pl.DataFrame({"item_id": item_ids}).with_row_index("item")
     labels = pl.DataFrame({"label": policy.label_ids}).with_row_index("code")
     rater = pl.coalesce("rater_id", pl.format("\x00{}", pl.col("pool").fill_null("")))
@@ -128,21 +180,12 @@ def _dawid_skene_posterior(item_ids: pl.Series, counted: pl.DataFrame, policy: P
         .select("item_id", "label", rater=rater)
         .join(items.lazy(), on="item_id")
         .join(labels.lazy(), on="label")
-        .sort("item", "rater", "code")
         .with_columns(rater_code=pl.col("rater").rank("dense").cast(pl.Int64) - 1)
         .collect()
     )
-    n_raters = int(indexed["rater_code"].max() or 0) + 1  # type: ignore[arg-type]
-    fit = dawid_skene(
-        indexed["item"].cast(pl.Int64).to_numpy(),
-        indexed["rater_code"].to_numpy(),
-        indexed["code"].cast(pl.Int64).to_numpy(),
-        len(item_ids),
-        n_raters,
-        len(policy.label_ids),
-        gold=fixed,
-    )
-    return fit.posterior
+    item, rater_code, code = (indexed[c].cast(pl.Int64).to_numpy() for c in ("item", "rater_code", "code"))
+    n_raters = int(rater_code.max(initial=-1)) + 1
+    return vote_matrix(item, rater_code, code, len(item_ids), n_raters, len(policy.label_ids))
 
 
 def decided_by_authority() -> pl.Expr:

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-
 import polars as pl
 
 from moderation_pipelines.ingest.repeats import REPEAT_KEY, mark_current, takes_last
@@ -49,11 +47,4 @@ def authority_labels(votes: pl.LazyFrame) -> pl.LazyFrame:
     return by_time.group_by("item_id", "policy").agg(
         gold_label=pl.col("label").filter(pl.col("kind") == "gold").last(),
         adjudicated_label=pl.col("label").filter(pl.col("kind") == "adjudication").last(),
-    )
-
-
-def vote_counts(counted: pl.LazyFrame, labels: Sequence[str]) -> pl.LazyFrame:
-    """Votes per item and label for one policy. Columns: item_id, then c0, c1, ... in the policy's label order."""
-    return counted.group_by("item_id").agg(
-        (pl.col("label") == label).sum().cast(pl.Int64).alias(f"c{k}") for k, label in enumerate(labels)
     )

@@ -20,7 +20,7 @@ from moderation_pipelines.validation.suites import RELEASE_EXPECTATIONS
 
 def build(days: Days) -> list[dg.AssetsDefinition]:
     specs = check_specs("eval_sets", RELEASE_EXPECTATIONS)
-    names = ("consensus", "content", "votes", "drops")
+    names = ("consensus", "content", "votes", "drops", "consensus_methods")
 
     @dg.asset(
         group_name="eval_sets",
@@ -37,6 +37,7 @@ def build(days: Days) -> list[dg.AssetsDefinition]:
         content: pl.LazyFrame,
         votes: pl.LazyFrame,
         drops: pl.LazyFrame,
+        consensus_methods: pl.LazyFrame,
         pipeline: dg.ResourceParam[Pipeline],
     ) -> Iterator[dg.AssetCheckResult | dg.MaterializeResult]:
         with told_plainly():
@@ -48,6 +49,7 @@ def build(days: Days) -> list[dg.AssetsDefinition]:
                 content,
                 votes,
                 drops,
+                consensus_methods,
                 pipeline.settings.eval_share,
                 pipeline.tell,
             )

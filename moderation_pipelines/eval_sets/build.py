@@ -6,6 +6,7 @@ from collections.abc import Callable
 
 import polars as pl
 
+from moderation_pipelines.eval_sets.purity import measured_purity
 from moderation_pipelines.eval_sets.release import (
     Candidate,
     Published,
@@ -30,12 +31,14 @@ def candidate_for(
     content: pl.LazyFrame,
     votes: pl.LazyFrame,
     drops: pl.LazyFrame,
+    methods: pl.LazyFrame,
 ) -> Candidate:
     """The candidate a spec gives on the data as it stands."""
     examples = {e.text_sha256 for e in load_examples(home, policy)}
     frame = sampling_frame(consensus, content, policy, spec, examples)
     items = canonical_rows(selected(frame, policy, spec))
-    return Candidate(spec, policy, items, frame, release_sources(items, policy.id, content, votes, drops))
+    sources = release_sources(items, policy.id, content, votes, drops)
+    return Candidate(spec, policy, items, frame, sources, measured_purity(methods, policy.id))
 
 
 def build_eval_sets(
@@ -45,10 +48,14 @@ def build_eval_sets(
     content: pl.LazyFrame,
     votes: pl.LazyFrame,
     drops: pl.LazyFrame,
+    methods: pl.LazyFrame,
     eval_share: float,
     progress: Callable[[str], None] | None = None,
 ) -> list[Published]:
-    """Build, audit and publish every eval set. One that fails its audit does not stop the others."""
+    """Build, audit and publish every eval set. One that fails its audit does not stop the others.
+
+    The frames are the history of the tables; ``methods`` that of ``consensus_methods``.
+    """
     specs = load_specs(home, policies)
     out = []
     for policy in policies:
@@ -56,7 +63,7 @@ def build_eval_sets(
         for spec in specs[policy.id]:
             if progress is not None:
                 progress(spec.name)
-            candidate = candidate_for(home, policy, spec, consensus, content, votes, drops)
+            candidate = candidate_for(home, policy, spec, consensus, content, votes, drops, methods)
 
             def audit(c: Candidate, hashes: set[str] = examples) -> list[dict[str, object]]:
                 return audit_release(c, hashes, eval_share)

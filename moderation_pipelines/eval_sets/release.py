@@ -19,8 +19,10 @@ from typing import Any
 
 import orjson
 import polars as pl
+import yaml
 
 from moderation_pipelines.errors import Problem, ReadFailure, UserError, did_you_mean
+from moderation_pipelines.eval_sets.purity import label_purity
 from moderation_pipelines.eval_sets.selection import Frame
 from moderation_pipelines.eval_sets.specs import EvalSetSpec, load_specs
 from moderation_pipelines.home import Home
@@ -52,6 +54,18 @@ class Release:
     @property
     def policy(self) -> str:
         return str(self.manifest["policy"])
+
+    @cached_property
+    def violating_labels(self) -> tuple[str, ...]:
+        """The labels that violate, by the policy text pinned with the release."""
+        pinned = yaml.safe_load((self.path / "policy.yaml").read_text(encoding="utf-8"))
+        return tuple(label["id"] for label in pinned["labels"] if label["violating"])
+
+    @property
+    def strata_are_fixed(self) -> bool:
+        """Whether the draw fixed the size of strata that do not hold the label."""
+        by = self.manifest["spec"]["stratify_by"]
+        return bool(by) and "label" not in by
 
     def items(self) -> pl.DataFrame:
         """The release's rows, in canonical order. Raises :class:`ReadFailure` if the file is not as published."""
@@ -140,6 +154,7 @@ class Candidate:
     items: pl.DataFrame
     frame: Frame
     sources: list[dict[str, Any]]
+    measured_purity: dict[str, Any] | None = None
 
     @cached_property
     def content_sha256(self) -> str:
@@ -259,6 +274,7 @@ def release_manifest(
         "rows_violating": int(items["violating"].sum()),
         "labels": {label: items.filter(pl.col("label") == label).height for label in policy.label_ids},
         "label_methods": dict(sorted(items.group_by("method").len().iter_rows())),
+        "gold_purity": label_purity(items, policy.violating_labels).as_dict(candidate.measured_purity),
         "schema": {name: str(dtype) for name, dtype in items.schema.items()},
         "spec": json.loads(spec.model_dump_json()),
         "seed": spec.seed,
@@ -301,6 +317,8 @@ pinned in `policy.yaml`). {m["rows_violating"]:,} violate it ({share:.1%} of the
 
 Decided by: {methods}.
 
+{_purity_text(m["gold_purity"])}
+
 ## How the items were drawn
 
 From the eval side only, by seeded hash (seed {m["seed"]}), by {", ".join(m["spec"]["stratify_by"]) or "nothing"}.
@@ -328,6 +346,26 @@ As of {m["created_at"]}; parent version: {m["parent_version"] or "none"}; conten
 
 Train, tune, calibrate or pick few-shot examples on these items: use the development side.
 """
+
+
+def _purity_text(purity: dict[str, Any]) -> str:
+    """How many of the labels called violating are probably right, in words."""
+    n = purity["n_violating"]
+    if not n:
+        return "Gold purity: no item is called violating."
+    text = (
+        f"Gold purity: of the {n:,} items called violating {purity['expected_right']:,.1f} are probably right by their "
+        f"posterior ({purity['purity']:.1%}; 95 %: {purity['ci_low']:.1%} to {purity['ci_high']:.1%}); "
+        f"{purity['n_by_authority']:,} of them by gold or adjudication, which count as right."
+    )
+    measured = purity["measured_on_gold"]
+    if measured is None:
+        return f"{text} Not measured on gold: there is too little of it."
+    return (
+        f"{text} Measured on gold ({measured['method']}, {measured['drop_date']}): {measured['purity']:.1%} of "
+        f"{measured['n_called_violating']:,} items it calls violating are ({measured['purity_low']:.1%} to "
+        f"{measured['purity_high']:.1%})."
+    )
 
 
 @dataclass(frozen=True)

@@ -6,6 +6,7 @@ import dagster as dg
 import polars as pl
 
 from moderation_pipelines.eval_sets.release import current_releases
+from moderation_pipelines.metrics.pairs import comparisons_table
 from moderation_pipelines.metrics.tables import metrics_table
 from moderation_pipelines.orchestration.assets_common import (
     check_results,
@@ -16,7 +17,7 @@ from moderation_pipelines.orchestration.assets_common import (
 )
 from moderation_pipelines.orchestration.partitions import Days
 from moderation_pipelines.orchestration.pipeline import Pipeline, day_of
-from moderation_pipelines.tables.schema import METRICS
+from moderation_pipelines.tables.schema import COMPARISONS, METRICS
 from moderation_pipelines.validation.expectations import metrics_expectations
 from moderation_pipelines.validation.suites import audit_metrics, write_audit
 
@@ -50,4 +51,25 @@ def build(days: Days) -> list[dg.AssetsDefinition]:
             metadata=frame_metadata(frame, pipeline.warehouse.file(METRICS, day), **shown),
         )
 
-    return [metrics]
+    @dg.asset(**table_asset(COMPARISONS, "metrics"), partitions_def=days.daily, deps=["eval_sets"])
+    def comparisons(
+        context: dg.AssetExecutionContext, scores: pl.LazyFrame, pipeline: dg.ResourceParam[Pipeline]
+    ) -> dg.MaterializeResult[pl.DataFrame]:
+        day = day_of(context.partition_key)
+        with told_plainly():
+            current = current_releases(pipeline.home, pipeline.policies())
+            frame = comparisons_table(scores.collect(), current, day, pipeline.settings.bootstrap_replicates)
+        found = frame.filter(pl.col("slice") == "all", pl.col("metric") == "f1", pl.col("ci_low").is_not_null())
+        shown = {
+            f"F1 {s}: {b} minus {a}": f"{d:+.3f} ({low:+.3f} to {high:+.3f}), n {n:,}"
+            for s, a, b, d, low, high, n in found.select(
+                "eval_set", "judge_a", "judge_b", "difference", "ci_low", "ci_high", "n"
+            ).iter_rows()
+        }
+        if not frame.height:
+            shown["note"] = "no two judges on one release on this day"
+        return dg.MaterializeResult(
+            value=frame, metadata=frame_metadata(frame, pipeline.warehouse.file(COMPARISONS, day), **shown)
+        )
+
+    return [metrics, comparisons]

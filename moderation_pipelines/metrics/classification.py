@@ -1,7 +1,8 @@
 """Classification metrics with weights, many bootstrap samples at once.
 
 Every function takes weights of shape samples x items and returns one value per sample; NaN where undefined (a
-denominator of 0). Violating is the positive class. Weights of 1 give the textbook numbers.
+denominator of 0). Violating is the positive class. Weights of 1 give the textbook numbers. ``truth`` is 0 or 1 per
+item, or per sample and item: labels drawn anew for each sample.
 """
 
 from __future__ import annotations
@@ -21,13 +22,10 @@ def _ratio(numerator: FloatArray, denominator: FloatArray) -> FloatArray:
 
 
 def confusion_sums(weights: FloatArray, truth: FloatArray, flagged: FloatArray) -> dict[str, FloatArray]:
-    """Weighted true/false positives/negatives per sample; ``truth`` and ``flagged`` are 0 or 1 per item."""
-    return {
-        "tp": weights @ (truth * flagged),
-        "fp": weights @ ((1 - truth) * flagged),
-        "fn": weights @ (truth * (1 - flagged)),
-        "tn": weights @ ((1 - truth) * (1 - flagged)),
-    }
+    """Weighted true/false positives/negatives per sample; ``flagged`` is 0 or 1 per item."""
+    positive = weights * truth
+    tp, fn = positive @ flagged, positive @ (1 - flagged)
+    return {"tp": tp, "fp": weights @ flagged - tp, "fn": fn, "tn": weights @ (1 - flagged) - fn}
 
 
 def label_metrics(sums: dict[str, FloatArray]) -> dict[str, FloatArray]:
@@ -65,8 +63,9 @@ def auroc_and_average_precision(weights: FloatArray, truth: FloatArray, p: Float
     ordered = p[order]
     last = np.flatnonzero(np.append(ordered[1:] != ordered[:-1], True))
     w = weights[:, order]
-    tp = np.cumsum(w * truth[order], axis=1)[:, last]
-    fp = np.cumsum(w * (1 - truth[order]), axis=1)[:, last]
+    hits = w * truth[..., order]
+    tp = np.cumsum(hits, axis=1)[:, last]
+    fp = np.cumsum(w - hits, axis=1)[:, last]
     positives, negatives = tp[:, -1], fp[:, -1]
     tp_before = np.concatenate([np.zeros((len(w), 1)), tp[:, :-1]], axis=1)
     fp_before = np.concatenate([np.zeros((len(w), 1)), fp[:, :-1]], axis=1)
@@ -79,7 +78,7 @@ def auroc_and_average_precision(weights: FloatArray, truth: FloatArray, p: Float
 
 def brier_score(weights: FloatArray, truth: FloatArray, p: FloatArray) -> FloatArray:
     """Mean squared distance of probability and truth, 0 (best) to 1. Source: Brier (1950), MWR 78, 1-3."""
-    return _ratio(weights @ ((p - truth) ** 2), weights.sum(axis=1))
+    return _ratio((weights * (p - truth) ** 2).sum(axis=1), weights.sum(axis=1))
 
 
 def expected_calibration_error(weights: FloatArray, truth: FloatArray, p: FloatArray) -> FloatArray:
@@ -90,5 +89,5 @@ def expected_calibration_error(weights: FloatArray, truth: FloatArray, p: FloatA
     bins = np.minimum((p * CALIBRATION_BINS).astype(int), CALIBRATION_BINS - 1)
     member = np.zeros((len(p), CALIBRATION_BINS))
     member[np.arange(len(p)), bins] = 1.0
-    gap = np.abs(weights @ (member * (p - truth)[:, None]))
+    gap = np.abs((weights * (p - truth)) @ member)
     return _ratio(gap.sum(axis=1), weights.sum(axis=1))

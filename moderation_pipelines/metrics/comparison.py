@@ -60,17 +60,19 @@ def paired_differences(
     replicates: int,
     seed: int,
     clusters: np.ndarray | None = None,
+    second_truth: FloatArray | None = None,
 ) -> dict[str, Difference]:
     """Difference of each of COMPARED on the same items, with a paired bootstrap: both are measured on each sample.
 
-    ``truth``, ``first``, ``second``: 0 or 1 per item. Percentile interval over items (or clusters); undefined below
-    ten items and where resampling gives one value only.
+    ``truth``, ``first``, ``second``: 0 or 1 per item; ``second_truth``: the truth for the second, if another.
+    Percentile interval over items (or clusters); undefined below ten items and where resampling gives one value only.
     Source: Efron & Tibshirani (1993), chapter 8; for F1 Berg-Kirkpatrick, Burkett & Klein (2012), EMNLP, 995-1005.
     """
-    points = [label_metrics(confusion_sums(weight[None, :], truth, flagged)) for flagged in (first, second)]
+    sides = ((truth, first), (truth if second_truth is None else second_truth, second))
+    points = [label_metrics(confusion_sums(weight[None, :], *side)) for side in sides]
     draws: dict[str, list[FloatArray]] = {name: [] for name in COMPARED}
-    for weights in bootstrap_weights(len(truth), replicates, seed, weight, clusters=clusters):
-        one, two = (label_metrics(confusion_sums(weights, truth, flagged)) for flagged in (first, second))
+    for weights in bootstrap_weights(len(truth), replicates, seed, weight, clusters=clusters) if len(truth) else ():
+        one, two = (label_metrics(confusion_sums(weights, *side)) for side in sides)
         for name in COMPARED:
             draws[name].append(two[name] - one[name])
     out = {}

@@ -9,7 +9,9 @@ from datetime import UTC, date, datetime, time, timedelta
 import numpy as np
 import polars as pl
 
+from moderation_pipelines.eval_sets.purity import violating_probability
 from moderation_pipelines.eval_sets.release import Release
+from moderation_pipelines.metrics.bootstrap import bootstrap_weights
 from moderation_pipelines.metrics.classification import (
     PROBABILITY_METRICS,
     RATES,
@@ -32,7 +34,6 @@ from moderation_pipelines.tables.schema import METRICS
 
 SLICES = ("locale", "surface", "severity", "label_confidence")
 CONFIDENCE_ORDER = ("gold", "adjudication", "0.95 to 1", "0.80 to 0.95", "below 0.80")
-_CHUNK = 4_000_000
 MIN_ITEMS_TO_RESAMPLE = 10
 NO_INTERVAL = "no interval: too few items, or resampling them gives the same value every time"
 
@@ -63,6 +64,8 @@ class Scored:
     flagged: FloatArray
     p: FloatArray
     weight: FloatArray
+    p_label: FloatArray
+    stratum: np.ndarray | None = None
 
     @staticmethod
     def of(frame: pl.DataFrame) -> Scored:
@@ -71,50 +74,50 @@ class Scored:
             flagged=pl.when(pl.col("outcome") == "verdict").then(pl.col("flagged").cast(pl.Float64)),
             p=pl.when(pl.col("outcome") == "verdict").then(pl.col("p_violating")),
             weight=pl.col("weight"),
+            p_label=pl.col("p_label"),
         ).fill_null(float("nan"))
-        columns = [floats[c].to_numpy() for c in ("truth", "flagged", "p", "weight")]
-        return Scored(*columns)
+        truth, flagged, p, weight, p_label = (floats[c].to_numpy() for c in floats.columns)
+        stratum = frame["stratum"].to_numpy() if frame["stratum"].null_count() == 0 else None
+        return Scored(truth, flagged, p, weight, p_label, stratum)
 
     def where(self, mask: np.ndarray) -> Scored:
-        return Scored(self.truth[mask], self.flagged[mask], self.p[mask], self.weight[mask])
+        stratum = None if self.stratum is None else self.stratum[mask]
+        return Scored(
+            self.truth[mask], self.flagged[mask], self.p[mask], self.weight[mask], self.p_label[mask], stratum
+        )
 
-    def bootstrap_weights(self, replicates: int, seed: int) -> Iterator[FloatArray]:
-        """Weights of bootstrap samples of items, in chunks of samples x items.
+    def samples(self, replicates: int, seed: int) -> Iterator[FloatArray]:
+        """Weights of bootstrap samples of items, samples x items; within strata where they were fixed beforehand."""
+        return bootstrap_weights(len(self.truth), replicates, seed, self.weight, self.stratum)
 
-        Items are drawn from the whole slice, not within strata: strata hold the label, and fixing how many items of
-        each label a sample has would hide the uncertainty of everything that depends on the prevalence.
-        """
-        generator = np.random.default_rng(seed)
-        n = len(self.truth)
-        for start in range(0, replicates, chunk := max(1, _CHUNK // max(n, 1))):
-            size = min(chunk, replicates - start)
-            counts = generator.multinomial(n, np.full(n, 1 / n), size=size) if n else np.zeros((size, 0))
-            yield counts * self.weight
+    def samples_with_labels(self, replicates: int, seed: int) -> Iterator[tuple[FloatArray, FloatArray]]:
+        """Bootstrap samples with the reference labels drawn anew from their posterior: (weights, truth)."""
+        generator = np.random.default_rng(seed + 7)
+        for weights in self.samples(replicates, seed):
+            yield weights, (generator.random(weights.shape) < self.p_label).astype(np.float64)
+
+    @property
+    def labels_are_sure(self) -> bool:
+        return bool(np.isin(self.p_label, (0.0, 1.0)).all())
 
 
 def metrics_table(scores: pl.DataFrame, releases: Sequence[Release], day: date, replicates: int = 1000) -> pl.DataFrame:
     """The ``metrics`` rows of ``day``: every judge x release x slice in ``scores``, sorted.
 
     Values are weighted to the sampling frame. Rates have Wilson intervals: on n when all weights are equal, else on
-    Kish's effective n; the others bootstrap by item. Items without a verdict are in no denominator; their
-    number and the worst-case bounds stand beside.
+    Kish's effective n; the others bootstrap by item, within strata where the spec does not stratify by label. A second
+    interval includes the uncertainty of the reference labels: each sample draws them from the consensus posterior.
+    Items without a verdict are in no denominator; their number and the worst-case bounds stand beside.
     """
     frames = []
     for release in releases:
-        items = release.items()
+        items = sliced_items(release)
         mine = scores.filter((pl.col("eval_set") == release.name) & (pl.col("version") == release.version))
         for judge_id in sorted(mine["judge_id"].unique()):
-            joined = items.select(
-                "item_id", "violating", "weight", "locale", "surface",
-                severity=pl.col("severity").cast(pl.String),
-                label_confidence=label_confidence(pl.col("method"), pl.col("probability")),
-            ).join(
-                mine.filter(pl.col("judge_id") == judge_id).select(
-                    "item_id", "outcome", "p_violating", flagged="violating"
-                ),
-                on="item_id",
-                how="left",
-            )  # fmt: skip
+            judged = mine.filter(pl.col("judge_id") == judge_id)
+            joined = items.join(
+                judged.select("item_id", "outcome", "p_violating", flagged="violating"), on="item_id", how="left"
+            )
             for name, value, part in _slices(joined):
                 seed = seed_from(release.name, judge_id, name, value)
                 rows = [
@@ -137,6 +140,23 @@ def metrics_table(scores: pl.DataFrame, releases: Sequence[Release], day: date, 
     return METRICS.conform(table.lazy()).collect()
 
 
+def sliced_items(release: Release) -> pl.DataFrame:
+    """A release's items with what metrics need of them: item_id, violating, weight, p_label (probability that the item
+    violates), stratum (null unless strata were fixed beforehand) and the columns of SLICES."""
+    items = release.items()
+    return items.select(
+        "item_id",
+        "violating",
+        "weight",
+        "locale",
+        "surface",
+        severity=pl.col("severity").cast(pl.String),
+        label_confidence=label_confidence(pl.col("method"), pl.col("probability")),
+        p_label=pl.Series(violating_probability(items, release.violating_labels)),
+        stratum=pl.col("stratum") if release.strata_are_fixed else pl.lit(None, dtype=pl.String),
+    )
+
+
 def _slices(joined: pl.DataFrame) -> Iterator[tuple[str, str | None, pl.DataFrame]]:
     yield "all", None, joined
     for column in SLICES:
@@ -157,40 +177,47 @@ def slice_metrics(scored: Scored, replicates: int, seed: int) -> list[dict[str, 
     sums = confusion_sums(judged.weight[None, :], judged.truth, judged.flagged)
     points = {k: float(v[0]) for k, v in label_metrics(sums).items()}
     draws = _replicates(judged, replicates, seed)
+    labelled = None if judged.labels_are_sure else _label_replicates(judged, replicates, seed)
     out: list[dict[str, object]] = []
     for metric, value in points.items():
         mask = _denominator(metric, judged)
         n = int(mask.sum())
         interval, how = _interval(metric, value, judged.where(mask), draws)
         low, high = _worst_case(metric, scored)
-        out.append(_row(metric, value, interval, how, n, n_positive, n_missing, low, high))
+        wider = _with_labels(interval, labelled, metric, n)
+        out.append(_row(metric, value, interval, wider, how, n, n_positive, n_missing, low, high))
 
     has_p = has_verdict & ~np.isnan(scored.p)
     if has_p.any():
         sure = scored.where(has_p)
         p_points, p_draws = _probability_points(sure), _probability_replicates(sure, replicates, seed)
+        labelled = None if sure.labels_are_sure else _probability_label_replicates(sure, replicates, seed)
+        n, n_positive, n_missing = len(sure.truth), int(sure.truth.sum()), int((~has_p).sum())
         for metric, value in p_points.items():
-            interval = _resampled(p_draws[metric], len(sure.truth))
-            missing = int((~has_p).sum())
-            row = _row(
-                metric,
-                value,
-                interval,
-                "bootstrap",
-                len(sure.truth),
-                int(sure.truth.sum()),
-                missing,
-                None,
-                None,
-            )
-            out.append(row)
+            interval = _resampled(p_draws[metric], n)
+            wider = _with_labels(interval, labelled, metric, n)
+            out.append(_row(metric, value, interval, wider, "bootstrap", n, n_positive, n_missing, None, None))
     return out
+
+
+def _with_labels(interval: Interval, labelled: dict[str, FloatArray] | None, metric: str, n: int) -> Interval:
+    """The interval that includes label uncertainty: never narrower than the one that does not.
+
+    Source: Rubin (1987), Multiple Imputation for Nonresponse in Surveys, chapter 3, as a bootstrap.
+    """
+    if labelled is None:
+        return interval
+    drawn = _resampled(labelled[metric], n)
+    if drawn.low is None or drawn.high is None or interval.low is None or interval.high is None:
+        return drawn
+    return Interval(min(interval.low, drawn.low), max(interval.high, drawn.high))
 
 
 def _row(
     metric: str,
     value: float,
     interval: Interval,
+    with_labels: Interval,
     how: str,
     n: int,
     n_positive: int,
@@ -204,6 +231,8 @@ def _row(
         "value": None if undefined else value,
         "ci_low": None if undefined else interval.low,
         "ci_high": None if undefined else interval.high,
+        "labels_ci_low": None if undefined else with_labels.low,
+        "labels_ci_high": None if undefined else with_labels.high,
         "interval": None if undefined or interval.low is None else how,
         "n": n,
         "n_positive": n_positive,
@@ -277,29 +306,46 @@ def _f1_interval(judged: Scored) -> Interval:
 
 def _replicates(judged: Scored, replicates: int, seed: int) -> dict[str, FloatArray]:
     chunks: list[dict[str, FloatArray]] = []
-    for weights in judged.bootstrap_weights(replicates, seed):
+    for weights in judged.samples(replicates, seed):
         metrics = label_metrics(confusion_sums(weights, judged.truth, judged.flagged))
         chunks.append({k: metrics[k] for k in ("f1", "cohen_kappa")})
     return {k: np.concatenate([c[k] for c in chunks]) for k in chunks[0]}
 
 
-def _probability_metrics(weights: FloatArray, sure: Scored) -> dict[str, FloatArray]:
-    auroc, average_precision = auroc_and_average_precision(weights, sure.truth, sure.p)
+def _label_replicates(judged: Scored, replicates: int, seed: int) -> dict[str, FloatArray]:
+    """Every label metric over samples of items whose labels are drawn anew."""
+    chunks = [
+        label_metrics(confusion_sums(weights, truth, judged.flagged))
+        for weights, truth in judged.samples_with_labels(replicates, seed)
+    ]
+    return {k: np.concatenate([c[k] for c in chunks]) for k in chunks[0]}
+
+
+def _probability_metrics(weights: FloatArray, truth: FloatArray, p: FloatArray) -> dict[str, FloatArray]:
+    auroc, average_precision = auroc_and_average_precision(weights, truth, p)
     return {
         "auroc": auroc,
         "average_precision": average_precision,
-        "brier": brier_score(weights, sure.truth, sure.p),
-        "ece": expected_calibration_error(weights, sure.truth, sure.p),
+        "brier": brier_score(weights, truth, p),
+        "ece": expected_calibration_error(weights, truth, p),
     }
 
 
+def _probability_label_replicates(sure: Scored, replicates: int, seed: int) -> dict[str, FloatArray]:
+    chunks = [
+        _probability_metrics(weights, truth, sure.p)
+        for weights, truth in sure.samples_with_labels(replicates, seed + 1)
+    ]
+    return {k: np.concatenate([c[k] for c in chunks]) for k in PROBABILITY_METRICS}
+
+
 def _probability_points(sure: Scored) -> dict[str, float]:
-    found = _probability_metrics(sure.weight[None, :], sure)
+    found = _probability_metrics(sure.weight[None, :], sure.truth, sure.p)
     return {k: float(found[k][0]) for k in PROBABILITY_METRICS}
 
 
 def _probability_replicates(sure: Scored, replicates: int, seed: int) -> dict[str, FloatArray]:
-    chunks = [_probability_metrics(weights, sure) for weights in sure.bootstrap_weights(replicates, seed + 1)]
+    chunks = [_probability_metrics(weights, sure.truth, sure.p) for weights in sure.samples(replicates, seed + 1)]
     draws = {k: np.concatenate([c[k] for c in chunks]) for k in PROBABILITY_METRICS}
     # Resampling inflates the calibration error (every bin gains noise): take the bootstrap's estimate of that bias out.
     point = _probability_points(sure)["ece"]

@@ -24,7 +24,7 @@ ONE_AT_A_TIME = {"moderation/line": "days"}
 PROCESS_DAY = "process_day"
 DAILY_METRICS = "daily_metrics"
 DAY_TABLES = (
-    "policies", "drops", "quarantine", "content", "votes", "consensus", "raters",
+    "policies", "drops", "quarantine", "content", "votes", "consensus_methods", "consensus", "raters",
     "agreement", "disagreements", "rater_pairs", "guideline_comparisons",
 )  # fmt: skip
 _FAILED = {dg.DagsterRunStatus.FAILURE, dg.DagsterRunStatus.CANCELED}

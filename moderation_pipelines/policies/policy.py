@@ -56,7 +56,9 @@ class Policy(Strict):
     on_repeat: Literal["last", "first"] = "last"
     definition: str
     clauses: tuple[Clause, ...] = Field(default=(), strict=False)
-    aggregation: Literal["dawid_skene", "majority"] = "dawid_skene"
+    aggregation: Literal[
+        "measured", "majority", "median", "weighted_majority", "one_coin", "dawid_skene", "mace", "glad"
+    ] = "measured"
     kpis: Kpis = Field(default_factory=Kpis)
     sha256: str = Field(default="", exclude=True)
     source: str = Field(default="", exclude=True, repr=False)
@@ -129,6 +131,9 @@ def inconsistencies(located: Located) -> list[Problem]:
             found.append(located.problem(("labels",), "no label is violating; mark at least one with violating: true"))
         if all(flags):
             found.append(located.problem(("labels",), "every label is violating; one must have violating: false"))
+    if value.get("aggregation") == "median" and value.get("scale", "nominal") == "nominal":
+        message = "aggregation median needs ordered labels; give scale: ordinal, interval or ratio"
+        found.append(located.problem(("aggregation",), message))
     for i, clause in enumerate(clauses):
         label = clause.get("label") if isinstance(clause, dict) else None
         if label is not None and label not in ids:

@@ -9,7 +9,7 @@ import polars as pl
 
 UTC = pl.Datetime("us", "UTC")
 LABEL_PROBABILITIES = pl.List(pl.Struct({"label": pl.String, "probability": pl.Float64}))
-CONFUSION = pl.List(pl.Struct({"reference": pl.String, "label": pl.String, "n": pl.Int64}))
+CONFUSION = pl.List(pl.Struct({"reference": pl.String, "label": pl.String, "n": pl.Int64, "rate": pl.Float64}))
 
 
 @dataclass(frozen=True)
@@ -170,7 +170,7 @@ CONSENSUS = Table(
         policy=(STRING, "the question"),
         label=(STRING, "the label the votes add up to; null when they are tied or all abstain"),
         violating=(BOOL, "whether that label violates the policy; null with the label"),
-        method=(STRING, "gold, adjudication, dawid_skene or majority: what decided"),
+        method=(STRING, "what decided: gold, adjudication, or the aggregation method"),
         probability=(FLOAT, "posterior probability of the label, 0 to 1; 1 for gold and adjudication"),
         posterior=(LABEL_PROBABILITIES, "probability of every label, in the policy's order"),
         entropy=(FLOAT, "Shannon entropy of the posterior in bits; 0 means certain"),
@@ -182,6 +182,36 @@ CONSENSUS = Table(
         majority_label=(STRING, "label with the most votes; null when tied or no votes"),
         gold_label=(STRING, "label from an authority, if any"),
         drop_date=(DATE, "the day"),
+    ),
+)
+
+CONSENSUS_METHODS = Table(
+    "consensus_methods",
+    "one aggregation method x policy, measured on the window's gold",
+    ("policy", "method", "drop_date"),
+    _columns(
+        policy=(STRING, "the question"),
+        method=(STRING, "majority, median, weighted_majority, one_coin, dawid_skene, mace or glad"),
+        is_chosen=(BOOL, "labels the policy on this day"),
+        accuracy=(
+            FLOAT,
+            "share of gold items with votes it labels right, their gold unseen; ties are wrong",
+        ),
+        ci_low=(FLOAT, "lower end of the 95 % Wilson interval"),
+        ci_high=(FLOAT, "upper end"),
+        n_gold=(INT, "gold items with votes"),
+        n_right=(INT, "of them labelled right"),
+        mean_rank_error=(FLOAT, "mean distance to gold in labels, of labelled items; null for a nominal scale"),
+        purity=(FLOAT, "share of the items it calls violating that gold calls violating"),
+        purity_low=(FLOAT, "lower end of the 95 % Clopper-Pearson interval"),
+        purity_high=(FLOAT, "upper end"),
+        n_called_violating=(INT, "gold items it calls violating: the n of purity"),
+        p_value=(FLOAT, "exact McNemar test against the chosen method; null for that one"),
+        n_votes=(INT, "counted votes in the window"),
+        iterations=(INT, "of the fit that knows all gold; null for methods that need none"),
+        is_converged=(BOOL, "whether it settled; null for methods that need no iterations"),
+        note=(STRING, "why it was chosen, or why nothing was measured"),
+        drop_date=(DATE, "the day the window ends"),
     ),
 )
 
@@ -299,11 +329,33 @@ RATERS = Table(
             STRING,
             "gold, or leave_one_out_consensus: majority of the other raters; null if neither",
         ),
-        confusion=(CONFUSION, "votes by reference label and label given"),
+        confusion=(CONFUSION, "votes by reference and label given; rate: given that reference, shrunk to all raters"),
         bias=(
             FLOAT,
             "share flagged violating minus share of references violating, -1 to 1; above 0 flags too much",
         ),
+        severity_bias=(FLOAT, "mean severity (or rank) given minus that of the reference; null for unordered labels"),
+        severity_low=(FLOAT, "lower end of its 95 % t interval; null below twenty compared votes"),
+        severity_high=(FLOAT, "upper end"),
+        drift_per_week=(FLOAT, "change of accuracy per week; null below twenty votes or at one time only"),
+        drift_low=(FLOAT, "lower end of its 95 % t interval"),
+        drift_high=(FLOAT, "upper end"),
+        drift_p=(FLOAT, "p-value that there is no drift, Benjamini-Hochberg over the policy's raters"),
+        speed_gap=(FLOAT, "accuracy on the slower half of the votes minus the faster half; null below ten in a half"),
+        speed_low=(FLOAT, "lower end of its 95 % t interval"),
+        speed_high=(FLOAT, "upper end"),
+        n_repeats=(INT, "items voted on more than once"),
+        repeat_agreement=(FLOAT, "mean share of agreeing pairs of own votes on such an item; null without one"),
+        repeat_low=(FLOAT, "lower end of its 95 % Wilson interval"),
+        repeat_high=(FLOAT, "upper end"),
+        n_shared=(INT, "items others voted on too"),
+        pair_agreement=(FLOAT, "mean share of the others' votes on them that are the same"),
+        pair_low=(FLOAT, "lower end of its 95 % t interval"),
+        pair_high=(FLOAT, "upper end"),
+        apart=(FLOAT, "that minus the others' agreement among themselves on the same items; below 0 stands apart"),
+        apart_low=(FLOAT, "lower end of its 95 % t interval"),
+        apart_high=(FLOAT, "upper end"),
+        apart_p=(FLOAT, "p-value that it is 0, Benjamini-Hochberg over the policy's raters"),
         median_seconds=(FLOAT, "median time per vote, in seconds"),
         drop_date=(DATE, "the day the window ends"),
     ),
@@ -388,6 +440,8 @@ METRICS = Table(
         value=(FLOAT, "its value, weighted; null when undefined"),
         ci_low=(FLOAT, "lower end of the 95 % interval"),
         ci_high=(FLOAT, "upper end"),
+        labels_ci_low=(FLOAT, "lower end of the interval that includes the uncertainty of the reference labels"),
+        labels_ci_high=(FLOAT, "upper end; null ends where it is undefined"),
         interval=(STRING, "how the interval was made: wilson, wilson_effective_n, wilson_jaccard (F1) or bootstrap"),
         n=(INT, "verdicts behind the value: the denominator's items"),
         n_positive=(INT, "items of the slice with a verdict whose reference label violates"),
@@ -402,6 +456,33 @@ METRICS = Table(
         worst_high=(FLOAT, "the value if every missing outcome had gone the right way"),
         note=(STRING, "why a value is null or misleading"),
         as_of=(UTC, "end of the day it was computed for"),
+        drop_date=(DATE, "the day it was computed for"),
+    ),
+)
+
+COMPARISONS = Table(
+    "comparisons",
+    "one metric of two judges on one slice of a release",
+    ("eval_set", "version", "judge_a", "judge_b", "slice", "slice_value", "metric", "drop_date"),
+    _columns(
+        eval_set=(STRING, "eval set"),
+        version=(STRING, "its release"),
+        policy=(STRING, "the question"),
+        judge_a=(STRING, "the one judge"),
+        judge_b=(STRING, "the other"),
+        slice=(STRING, "all, locale, surface, severity or label_confidence"),
+        slice_value=(STRING, "which one; null for all"),
+        metric=(STRING, "precision, recall, f1, accuracy or fpr"),
+        value_a=(FLOAT, "the one's value on the items both gave a verdict on, weighted; null when undefined"),
+        value_b=(FLOAT, "the other's"),
+        difference=(FLOAT, "second minus first"),
+        ci_low=(FLOAT, "lower end of its 95 % interval (paired bootstrap by item); null where it says nothing"),
+        ci_high=(FLOAT, "upper end"),
+        n=(INT, "items both gave a verdict on"),
+        n_only_a=(INT, "of them only the first got right"),
+        n_only_b=(INT, "only the second"),
+        p_value=(FLOAT, "exact McNemar test on those two numbers"),
+        p_adjusted=(FLOAT, "the same, Benjamini-Hochberg over the slices of the pair"),
         drop_date=(DATE, "the day it was computed for"),
     ),
 )
@@ -461,8 +542,8 @@ PROMPTS = Table(
 TABLES: dict[str, Table] = {
     t.name: t
     for t in (
-        DROPS, QUARANTINE, CONTENT, VOTES, CONSENSUS, AGREEMENT, DISAGREEMENTS, RATER_PAIRS,
+        DROPS, QUARANTINE, CONTENT, VOTES, CONSENSUS_METHODS, CONSENSUS, AGREEMENT, DISAGREEMENTS, RATER_PAIRS,
         GUIDELINE_COMPARISONS, RATERS,
-        SCORES, METRICS, VALIDATIONS, POLICIES, PROMPTS,
+        SCORES, METRICS, COMPARISONS, VALIDATIONS, POLICIES, PROMPTS,
     )
 }  # fmt: skip

@@ -1,0 +1,92 @@
+"""CROWDLAB: raters' votes combined with a judge's probabilities, each weighted by how much it can be trusted.
+
+Never for labels that measure that same judge: they would flatter it. It is for deciding what to label again.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+
+from moderation_pipelines.consensus.matrix import FloatArray, VoteMatrix
+from moderation_pipelines.consensus.methods import decided
+
+_LEAST_WEIGHT = 1e-6
+
+
+@dataclass(frozen=True)
+class Crowdlab:
+    """``posterior``: items x labels. ``judge_weight``, ``rater_weight``: trust beyond always naming the most frequent
+    label. ``quality``: probability that the majority label is right, per item; NaN without a majority label."""
+
+    posterior: FloatArray
+    judge_weight: float
+    rater_weight: FloatArray
+    quality: FloatArray
+
+
+def crowdlab(votes: VoteMatrix, probabilities: FloatArray) -> Crowdlab:
+    """Combine votes with a judge's ``probabilities`` (items x labels, rows sum to 1; a row of NaN: none given).
+
+    An item's posterior is the weighted mean of the judge's probabilities and, for each of its raters, a distribution
+    with the raters' mean agreement on the label given and the rest spread evenly. Weights are one minus the error
+    rate over that of naming the most frequent label, the judge's times the root of the mean number of votes. Agreement
+    is measured on items with several votes, for the judge against the majority label. Raters without such items get
+    the mean. ValueError for probabilities of another shape or that are none.
+    Source: Goh, Tkachenko & Mueller (2022), CROWDLAB, arXiv:2210.06812, section 3.
+    """
+    n_items, k = votes.n_items, votes.n_labels
+    if probabilities.shape != (n_items, k):
+        raise ValueError(
+            f"probabilities must be {n_items} items x {k} labels, not {' x '.join(map(str, probabilities.shape))}"
+        )
+    given = np.asarray(~np.isnan(probabilities).any(axis=1))
+    sums = probabilities[given].sum(axis=1)
+    if (probabilities[given] < 0).any() or (np.abs(sums - 1) > 1e-6).any():
+        raise ValueError("each row of probabilities must be shares of at least 0 that add up to 1, or NaN throughout")
+    several = votes.votes >= 2
+    majority = np.where(votes.votes > 0, decided(votes.shares, by_median=False), -1)
+    # Ties go to the label the judge finds likelier.
+    tied = (majority < 0) & (votes.votes > 0) & given
+    top = votes.counts == votes.counts.max(axis=1, keepdims=True)
+    majority[tied] = np.where(top[tied], probabilities[tied], -1.0).argmax(axis=1)
+    pairs = votes.counts * (votes.counts - 1)
+    agreement = pairs[several].sum(axis=1) / (votes.votes * (votes.votes - 1))[several]
+    likelihood = float(np.clip(agreement.mean(), 1 / k, 1 - 1e-9)) if several.any() else 1 / k
+
+    known = several & (majority >= 0)
+    right, compared = _agreement_with_majority(votes, known, majority)
+    overall = right.sum() / compared.sum() if compared.sum() else 1 / k
+    accuracy = np.where(compared > 0, right / np.maximum(compared, 1), overall)
+    frequent = np.bincount(majority[known], minlength=k).max() / max(known.sum(), 1) if known.any() else 0.0
+    room = max(1 - frequent, 1e-9)
+    rater_weight = np.maximum(1 - (1 - accuracy) / room, _LEAST_WEIGHT)
+    judged = known & given
+    judge_accuracy = float((probabilities[judged].argmax(axis=1) == majority[judged]).mean()) if judged.any() else 0.0
+    trust = max(1 - (1 - judge_accuracy) / room, _LEAST_WEIGHT)
+    judge_weight = trust * float(np.sqrt(votes.votes[votes.votes > 0].mean())) if votes.n_votes else 1.0
+
+    spread = np.full((k, k), (1 - likelihood) / max(k - 1, 1))
+    np.fill_diagonal(spread, likelihood)
+    onto = (rater_weight[:, None, None] * spread).reshape(votes.n_cells, k)
+    mass = np.where(given[:, None], judge_weight * np.nan_to_num(probabilities), 0.0)
+    for chunk in votes.chunks:
+        mass[chunk.items] += chunk.votes @ onto
+    total = mass.sum(axis=1, keepdims=True)
+    posterior = np.where(total > 0, mass / np.where(total > 0, total, 1), 1 / k)
+    quality = np.where(majority >= 0, posterior[np.arange(n_items), majority], np.nan)
+    return Crowdlab(posterior, judge_weight, rater_weight, quality)
+
+
+def _agreement_with_majority(
+    votes: VoteMatrix, known: np.ndarray, majority: np.ndarray
+) -> tuple[FloatArray, FloatArray]:
+    mask = known[votes.item_of_vote]
+    same = votes.labels[mask] == majority[votes.item_of_vote[mask]]
+    rater = votes.raters[mask]
+    n = votes.n_raters
+    return (
+        np.bincount(rater, weights=same.astype(np.float64), minlength=n).astype(np.float64),
+        np.bincount(rater, minlength=n).astype(np.float64),
+    )

@@ -1,0 +1,182 @@
+"""Votes as a sparse matrix, items x (rater, label): what every aggregation method reads."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from functools import cached_property
+from itertools import pairwise
+from typing import Any, TypeVar
+
+import numpy as np
+import polars as pl
+from numpy.typing import NDArray
+
+from moderation_pipelines.agreement.item_votes import ItemVotes, VotesSource, as_lazy
+
+FloatArray = NDArray[np.float64]
+IntArray = NDArray[np.int64]
+_CHUNK_VOTES = 400_000
+_THREADS = 2
+T = TypeVar("T")
+
+
+@dataclass(frozen=True)
+class Chunk:
+    """Some items in a row: ``first`` and ``end`` of them, and their votes as a sparse matrix, items x cells."""
+
+    first: int
+    end: int
+    votes: Any
+
+    @property
+    def items(self) -> slice:
+        return slice(self.first, self.end)
+
+
+@dataclass(frozen=True)
+class VoteMatrix:
+    """Votes sorted by item. ``starts``: first vote of each item, and the end; ``cells``: rater x n_labels + label.
+
+    Items without votes are allowed. The ones of the sparse matrices are one shared array: a vote costs 4 bytes.
+    """
+
+    starts: NDArray[np.int32]
+    cells: NDArray[np.int32]
+    n_raters: int
+    n_labels: int
+
+    @property
+    def n_items(self) -> int:
+        return len(self.starts) - 1
+
+    @property
+    def n_votes(self) -> int:
+        return len(self.cells)
+
+    @property
+    def n_cells(self) -> int:
+        return self.n_raters * self.n_labels
+
+    @cached_property
+    def votes(self) -> IntArray:
+        """Votes per item."""
+        return np.diff(self.starts).astype(np.int64)
+
+    @cached_property
+    def item_of_vote(self) -> IntArray:
+        return np.repeat(np.arange(self.n_items), self.votes)
+
+    @cached_property
+    def raters(self) -> IntArray:
+        """Rater of each vote."""
+        return (self.cells // self.n_labels).astype(np.int64)
+
+    @cached_property
+    def labels(self) -> IntArray:
+        """Label of each vote."""
+        return (self.cells % self.n_labels).astype(np.int64)
+
+    @cached_property
+    def counts(self) -> FloatArray:
+        """Votes per item and label."""
+        onto = np.tile(np.eye(self.n_labels), (self.n_raters, 1))
+        out = np.empty((self.n_items, self.n_labels))
+
+        def fill(chunk: Chunk) -> None:
+            out[chunk.items] = chunk.votes @ onto
+
+        self.each(fill)
+        return out
+
+    @cached_property
+    def shares(self) -> FloatArray:
+        """Share of an item's votes per label; uniform without votes."""
+        total = self.votes[:, None]
+        return np.where(total > 0, self.counts / np.maximum(total, 1), 1.0 / self.n_labels)
+
+    @cached_property
+    def chunks(self) -> tuple[Chunk, ...]:
+        from scipy.sparse import csr_matrix
+
+        borders = [0]
+        while borders[-1] < self.n_items:
+            aim = self.starts[borders[-1]] + _CHUNK_VOTES
+            borders.append(max(borders[-1] + 1, int(np.searchsorted(self.starts, aim, side="right")) - 1))
+        spans = [(a, b, int(self.starts[a]), int(self.starts[b])) for a, b in pairwise(borders)]
+        ones = np.ones(max((end - start for _, _, start, end in spans), default=0))
+        return tuple(
+            Chunk(
+                a,
+                b,
+                csr_matrix(
+                    (ones[: end - start], self.cells[start:end], self.starts[a : b + 1] - self.starts[a]),
+                    shape=(b - a, self.n_cells),
+                    copy=False,
+                ),
+            )
+            for a, b, start, end in spans
+        )
+
+    def each(self, work: Callable[[Chunk], T]) -> list[T]:
+        """``work(chunk)`` for every chunk, two at a time, results in order."""
+        if len(self.chunks) < 2:
+            return [work(chunk) for chunk in self.chunks]
+        with ThreadPoolExecutor(_THREADS) as pool:
+            return list(pool.map(work, self.chunks))
+
+    def tally(self, per_item: FloatArray) -> FloatArray:
+        """For every rater and label given, the sum of ``per_item`` (items x k) over the votes. raters x labels x k."""
+        parts = self.each(lambda chunk: chunk.votes.T @ per_item[chunk.items])
+        return sum(parts, np.zeros((self.n_cells, per_item.shape[1]))).reshape(
+            self.n_raters, self.n_labels, per_item.shape[1]
+        )
+
+    def of_items(self, keep: NDArray[np.bool_]) -> VoteMatrix:
+        """The same for some of the items."""
+        votes = self.votes[keep]
+        mask = np.repeat(keep, self.votes)
+        starts = np.concatenate([[0], np.cumsum(votes)]).astype(np.int32)
+        return VoteMatrix(starts, self.cells[mask], self.n_raters, self.n_labels)
+
+
+def matrix_of(votes: ItemVotes) -> VoteMatrix:
+    """The matrix of votes grouped by item, items in the order of :func:`item_ids`. ValueError for anonymous votes."""
+    if votes.raters is None:
+        raise ValueError("votes are anonymous: give each a rater_id, such as its pool")
+    starts = [np.zeros(1, np.int32)]
+    for block in votes.blocks:
+        starts.append(block.starts[1:] + starts[-1][-1])
+    cells = [block.cells.view(np.int32) for block in votes.blocks]
+    cell = np.concatenate(cells) if cells else np.zeros(0, np.int32)
+    return VoteMatrix(np.concatenate(starts), cell, len(votes.raters), votes.n_labels)
+
+
+def item_ids(source: VotesSource, votes: ItemVotes) -> pl.Series:
+    """The id of every item of ``votes``, read from ``source`` without a slicing, in the matrix's order."""
+    keyed = (
+        as_lazy(source)
+        .filter(pl.col("label").is_not_null())
+        .select(pl.col("item_id").unique())
+        .select("item_id", key=pl.col("item_id").hash())
+        .unique("key", keep="first")
+        .sort("key")
+        .collect()
+    )
+    keys = np.concatenate([block.keys for block in votes.blocks]) if votes.blocks else np.zeros(0, np.uint64)
+    assert np.array_equal(keyed["key"].to_numpy(), keys)
+    return keyed["item_id"]
+
+
+def vote_matrix(
+    items: IntArray, raters: IntArray, labels: IntArray, n_items: int, n_raters: int, n_labels: int
+) -> VoteMatrix:
+    """From three equally long index arrays. ValueError for an index outside its range."""
+    for name, codes, n in (("items", items, n_items), ("raters", raters, n_raters), ("labels", labels, n_labels)):
+        if len(codes) and (codes.min() < 0 or codes.max() >= n):
+            raise ValueError(f"{name} must lie between 0 and {n - 1}")
+    cells = np.asarray(raters) * n_labels + np.asarray(labels)
+    order = np.lexsort((cells, items))
+    starts = np.concatenate([[0], np.cumsum(np.bincount(items, minlength=n_items))]).astype(np.int32)
+    return VoteMatrix(starts, cells[order].astype(np.int32), n_raters, n_labels)

@@ -1,0 +1,130 @@
+"""Judges against each other, and releases against each other, on the items they share."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from datetime import date
+from itertools import combinations
+
+import numpy as np
+import polars as pl
+
+from moderation_pipelines.eval_sets.release import Release
+from moderation_pipelines.metrics.comparison import benjamini_hochberg, mcnemar_exact, paired_differences
+from moderation_pipelines.metrics.intervals import FloatArray, seed_from
+from moderation_pipelines.metrics.tables import SLICES, sliced_items
+from moderation_pipelines.tables.schema import COMPARISONS
+
+Row = dict[str, object]
+
+
+def comparisons_table(
+    scores: pl.DataFrame, releases: Sequence[Release], day: date, replicates: int = 1000
+) -> pl.DataFrame:
+    """The ``comparisons`` rows of ``day``: every two judges on every release, by slice. One judge: no rows."""
+    frames = []
+    for release in releases:
+        mine = scores.filter((pl.col("eval_set") == release.name) & (pl.col("version") == release.version))
+        for a, b in combinations(sorted(mine["judge_id"].unique()), 2):
+            frames.append(compare_judges(mine, release, a, b, replicates))
+    if not frames:
+        return COMPARISONS.empty()
+    return COMPARISONS.conform(pl.concat(frames).with_columns(drop_date=pl.lit(day)).lazy()).collect()
+
+
+def compare_judges(
+    scores: pl.DataFrame, release: Release, judge_a: str, judge_b: str, replicates: int = 1000
+) -> pl.DataFrame:
+    """Two judges on the items of a release both gave a verdict on. Columns of ``comparisons`` but the day."""
+    verdicts = scores.filter(pl.col("outcome") == "verdict")
+    joined = _items(release)
+    for judge, name in ((judge_a, "first"), (judge_b, "second")):
+        of = verdicts.filter(pl.col("judge_id") == judge).select("item_id", pl.col("violating").alias(name))
+        joined = joined.join(of, on="item_id")
+    joined = joined.with_columns(truth_first="violating", truth_second="violating")
+    named = {"eval_set": release.name, "version": release.version, "policy": release.policy}
+    return _compared(joined, {**named, "judge_a": judge_a, "judge_b": judge_b}, replicates)
+
+
+def compare_releases(
+    scores: pl.DataFrame, old: Release, new: Release, judge: str, replicates: int = 1000
+) -> pl.DataFrame:
+    """One judge on two releases, on the items in both that it gave a verdict on in both; weights of the new one.
+
+    Each release has its own reference labels, so this shows what relabelling and re-asking changed, not what items came
+    and went. Columns as ``comparisons``, with judge_a and judge_b the judge at the old and the new release.
+    """
+    verdicts = scores.filter((pl.col("outcome") == "verdict") & (pl.col("judge_id") == judge))
+    joined = _items(new).rename({"violating": "truth_second"})
+    before = _items(old).select("item_id", truth_first="violating")
+    joined = joined.join(before, on="item_id")
+    for release, name in ((old, "first"), (new, "second")):
+        of = verdicts.filter((pl.col("eval_set") == release.name) & (pl.col("version") == release.version))
+        joined = joined.join(of.select("item_id", pl.col("violating").alias(name)), on="item_id")
+    named = {"eval_set": new.name, "version": new.version, "policy": new.policy}
+    pair = {"judge_a": f"{judge} {old.version}", "judge_b": f"{judge} {new.version}"}
+    return _compared(joined, {**named, **pair}, replicates)
+
+
+def _items(release: Release) -> pl.DataFrame:
+    return sliced_items(release).select("item_id", "violating", "weight", *SLICES)
+
+
+def _compared(joined: pl.DataFrame, named: Row, replicates: int) -> pl.DataFrame:
+    rows: list[Row] = []
+    slices = list(_parts(joined.sort("item_id")))
+    tests = []
+    for name, value, part in slices:
+        columns = ("truth_first", "truth_second", "first", "second", "weight")
+        truth_a, truth_b, first, second, weight = (_floats(part, c) for c in columns)
+        test = mcnemar_exact((first == truth_a).astype(np.float64), (second == truth_b).astype(np.float64))
+        tests.append(test.p_value)
+        seed = seed_from("compare", *named.values(), name, value)
+        for metric, d in paired_differences(
+            truth_a, first, second, weight, replicates, seed, second_truth=truth_b
+        ).items():
+            rows.append(
+                named
+                | {
+                    "slice": name,
+                    "slice_value": value,
+                    "metric": metric,
+                    "value_a": _or_null(d.first),
+                    "value_b": _or_null(d.second),
+                    "difference": _or_null(d.difference),
+                    "ci_low": d.interval.low,
+                    "ci_high": d.interval.high,
+                    "n": part.height,
+                    "n_only_a": test.only_first,
+                    "n_only_b": test.only_second,
+                    "p_value": test.p_value,
+                }
+            )
+    schema = {k: v for k, v in COMPARISONS.schema.items() if k not in ("p_adjusted", "drop_date")}
+    adjusted = pl.DataFrame(
+        {
+            "slice": [s[0] for s in slices],
+            "slice_value": pl.Series([s[1] for s in slices], dtype=pl.String),
+            "p_adjusted": pl.Series(benjamini_hochberg(tests), dtype=pl.Float64),
+        }
+    )
+    return pl.DataFrame(rows, schema=schema).join(
+        adjusted, on=["slice", "slice_value"], nulls_equal=True, maintain_order="left"
+    )
+
+
+def _parts(joined: pl.DataFrame) -> Iterator[tuple[str, str | None, pl.DataFrame]]:
+    yield "all", None, joined
+    for column in SLICES:
+        filled = joined.with_columns(pl.col(column).fill_null("unknown"))
+        values = sorted(filled[column].unique())
+        for value in values if len(values) > 1 else []:
+            yield column, value, filled.filter(pl.col(column) == value)
+
+
+def _floats(part: pl.DataFrame, column: str) -> FloatArray:
+    return part[column].cast(pl.Float64).to_numpy()
+
+
+def _or_null(value: float) -> float | None:
+    return None if np.isnan(value) else value
