@@ -9,10 +9,10 @@ export GX_ANALYTICS_ENABLED := false
 export DAGSTER_DISABLE_TELEMETRY := yes
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo ui test test-long lint format docs lock clean
+.PHONY: help setup demo ui test test-long lint format docs bench-stats lock clean
 
 help:  ## List the verbs
-	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  make %-10s %s\n", $$1, $$2}'
+	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  make %-11s %s\n", $$1, $$2}'
 
 setup: $(STAMP)  ## Set everything up in .venv (done by the other verbs too)
 
@@ -45,9 +45,12 @@ format: $(STAMP)  ## Format the code
 docs: $(STAMP)  ## Write docs/tables.md anew from the table schemas
 	@$(BIN)/python tools/tables_page.py > docs/tables.md
 
+bench-stats: $(STAMP)  ## Measure agreement and consensus at 1, 10 and 100 million votes (20 minutes, 4 GiB of disk)
+	@$(BIN)/python benchmarks/stats.py
+
 lock: $(STAMP)  ## Write requirements.lock anew, with hashes
 	@$(BIN)/uv pip compile pyproject.toml --extra dev --universal --python-version 3.11 --generate-hashes \
 		--no-emit-index-url --no-header --upgrade -q -o requirements.lock
 
 clean:  ## Remove .venv, the demo and caches
-	@rm -rf $(VENV) data/demo .mypy_cache .ruff_cache build *.egg-info
+	@rm -rf $(VENV) .venv-oracles data/demo .mypy_cache .ruff_cache build *.egg-info

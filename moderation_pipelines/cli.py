@@ -47,6 +47,24 @@ class Feed(StrEnum):
     labels = "labels"
 
 
+class ScaleKind(StrEnum):
+    nominal = "nominal"
+    ordinal = "ordinal"
+    interval = "interval"
+    ratio = "ratio"
+    set = "set"
+
+
+class ConsensusMethod(StrEnum):
+    majority = "majority"
+    median = "median"
+    weighted_majority = "weighted_majority"
+    one_coin = "one_coin"
+    dawid_skene = "dawid_skene"
+    mace = "mace"
+    glad = "glad"
+
+
 class Format(StrEnum):
     table = "table"
     csv = "csv"
@@ -418,6 +436,143 @@ def sets_diff(name: str, old: str, new: str, home: HomeOption = None) -> None:
         out.print(f"~ {escape(item)}: text changed", style="yellow")
     for item in diff.revised:
         out.print(f"~ {escape(item)}: votes or probability changed", style="dim")
+
+
+@app.command("agreement")
+def agreement_command(
+    file: Annotated[Path, typer.Argument(help="Votes: .parquet, .csv or .jsonl with item_id, label and rater_id.")],
+    scale: Annotated[ScaleKind, typer.Option(help="Kind of scale of the labels.")] = ScaleKind.nominal,
+    by: Annotated[list[str] | None, typer.Option(help="A column to slice by; may be given several times.")] = None,
+    replicates: Annotated[int, typer.Option(min=1, help="Bootstrap samples.")] = 1000,
+    format_: Annotated[Format, typer.Option("--format", help="How to print the rows.")] = Format.table,
+) -> None:
+    """Every agreement coefficient of a file of votes, with intervals and notes."""
+    from moderation_pipelines.analysis import agreement_of_file
+
+    frame = agreement_of_file(file, scale.value, by or [], replicates)
+    _print_frame(
+        frame, format_, ("slice", "slice_value", "coefficient", "label", "value", "ci_low", "ci_high", "n_items")
+    )
+    if format_ is Format.table:
+        for note in frame["note"].drop_nulls().unique(maintain_order=True):
+            who = frame.filter(frame["note"] == note)["coefficient"].unique(maintain_order=True)
+            err.print(escape(f"{', '.join(who)}: {note}"), style="dim")
+
+
+@app.command("consensus")
+def consensus_command(
+    file: Annotated[Path, typer.Argument(help="Votes: .parquet, .csv or .jsonl with item_id, label, rater_id, kind.")],
+    method: Annotated[ConsensusMethod, typer.Option(help="How votes add up.")] = ConsensusMethod.dawid_skene,
+    labels: Annotated[str | None, typer.Option(help="The label set in order, with commas. Default: those met.")] = None,
+    ordered: Annotated[bool, typer.Option("--ordered", help="The labels are in order.")] = False,
+    to: Annotated[Path | None, typer.Option(help="Write a .parquet or .csv here instead of printing.")] = None,
+    format_: Annotated[Format, typer.Option("--format", help="How to print the rows.")] = Format.table,
+) -> None:
+    """A label for every item of a file of votes."""
+    from moderation_pipelines.analysis import consensus_of_file
+    from moderation_pipelines.tables.warehouse import atomic_path
+
+    if ordered and not labels:
+        raise UserError("--ordered needs --labels: the labels in their order, such as none,mild,severe")
+    names = [x.strip() for x in labels.split(",")] if labels else None
+    if to is not None and to.suffix not in (".parquet", ".csv"):
+        raise UserError(f"{to}: ends in {to.suffix or 'nothing'}; .parquet or .csv is written")
+    frame = consensus_of_file(file, method.value, names, ordered)
+    if to is None:
+        _print_frame(frame, format_, tuple(frame.columns))
+        return
+    with atomic_path(to) as temporary:
+        frame.write_parquet(temporary) if to.suffix == ".parquet" else frame.write_csv(temporary)
+    err.print(escape(f"{frame.height:,} items written to {to}; {frame['label'].null_count():,} without a label"))
+
+
+@app.command()
+def compare(
+    eval_set: str,
+    first: Annotated[str, typer.Argument(help="A judge; or a version, with --judge.")],
+    second: Annotated[str, typer.Argument(help="Another judge; or a later version, with --judge.")],
+    judge: Annotated[str | None, typer.Option(help="Compare this judge on two versions.")] = None,
+    version: Annotated[
+        str | None, typer.Option(help="Compare two judges on this version. Default: the newest.")
+    ] = None,
+    home: HomeOption = None,
+    format_: Annotated[Format, typer.Option("--format", help="How to print the rows.")] = Format.table,
+) -> None:
+    """Two judges on one release, or one judge on two releases: paired differences with intervals and tests."""
+    from moderation_pipelines.analysis import comparison
+    from moderation_pipelines.eval_sets.release import find_release, releases
+
+    place = find_home(home)
+    replicates = Settings.from_env().bootstrap_replicates
+    if judge is not None:
+        if version is not None:
+            raise UserError("--judge compares two versions, given as arguments; leave --version away")
+        frame = comparison(place, eval_set, (first, second), (judge,), replicates)
+    else:
+        there = releases(place, eval_set)
+        release = find_release(place, eval_set, version or (there[-1].version if there else "1"))
+        frame = comparison(place, eval_set, (release.version,), (first, second), replicates)
+    columns = ("slice", "slice_value", "metric", "value_a", "value_b", "difference", "ci_low", "ci_high", "n",
+               "n_only_a", "n_only_b", "p_value", "p_adjusted")  # fmt: skip
+    _print_frame(frame, format_, columns)
+
+
+@app.command()
+def plan(
+    rate: Annotated[float | None, typer.Option(help="A rate to estimate; with --half-width.")] = None,
+    half_width: Annotated[
+        float | None, typer.Option(help="How far its 95 % interval may reach to either side.")
+    ] = None,
+    rates: Annotated[
+        tuple[float, float] | None, typer.Option(help="Two rates on different items, to tell apart.")
+    ] = None,
+    paired: Annotated[
+        tuple[float, float] | None,
+        typer.Option(help="Two judges on the same items: share only the first gets right, share only the second."),
+    ] = None,
+    power: Annotated[float, typer.Option(help="Chance to see the difference.")] = 0.8,
+    items: Annotated[int | None, typer.Option(min=1, help="Instead: the power of this many items.")] = None,
+) -> None:
+    """How many items it takes: for an interval, for two rates, for two judges on the same items."""
+    from moderation_pipelines.metrics import planning
+
+    asked = [rate is not None or half_width is not None, rates is not None, paired is not None]
+    if sum(asked) != 1 or (asked[0] and (rate is None or half_width is None)):
+        raise UserError("give one of: --rate with --half-width; --rates A B; --paired A B")
+    try:
+        if rate is not None and half_width is not None:
+            n = planning.items_for_interval(rate, half_width)
+            out.print(f"{n:,} items give a rate of {rate:g} an interval of at most +-{half_width:g}.")
+        elif rates is not None and items is not None:
+            found = planning.power_of_two_rates(*rates, items)
+            out.print(f"{items:,} items in each group show {rates[0]:g} against {rates[1]:g} with power {found:.3f}.")
+        elif rates is not None:
+            n = planning.items_for_two_rates(*rates, power)
+            out.print(f"{n:,} items in each group show {rates[0]:g} against {rates[1]:g} with power {power:g}.")
+        elif paired is not None and items is not None:
+            found = planning.power_of_paired_rates(*paired, items)
+            out.print(
+                f"{items:,} items judged by both show {paired[0]:g} against {paired[1]:g} with power {found:.3f}."
+            )
+        elif paired is not None:
+            n = planning.items_for_paired_rates(*paired, power)
+            out.print(f"{n:,} items judged by both show {paired[0]:g} against {paired[1]:g} with power {power:g}.")
+    except ValueError as error:
+        raise UserError(str(error)) from None
+
+
+def _print_frame(frame: Any, format_: Format, columns: Sequence[str]) -> None:
+    """Rows for people (some columns, rounded) or for programs (all of them)."""
+    if format_ is Format.csv:
+        sys.stdout.write(frame.write_csv())
+        return
+    if format_ is Format.json:
+        sys.stdout.write(frame.write_ndjson())
+        return
+    shown = frame.select(columns)
+    numeric = [i for i, dtype in enumerate(shown.dtypes) if dtype.is_numeric()]
+    rows = [[f"{v:.4f}" if isinstance(v, float) else v for v in row] for row in shown.iter_rows()]
+    _print_table(list(columns), rows, numeric)
 
 
 @app.command()

@@ -292,17 +292,17 @@ def test_crowdlab_trusts_a_good_judge_and_not_a_bad_one() -> None:
 
 
 def test_crowdlab_by_hand() -> None:
-    # Three items, two raters: aa, ab, bb. Agreement: (1 + 0 + 1) / 3 = 2/3 = the likelihood of a label given.
-    votes = vote_matrix(np.repeat([0, 1, 2], 2), np.tile([0, 1], 3), np.array([0, 0, 0, 1, 1, 1]), 3, 2, 2)
-    judge = np.array([[0.8, 0.2], [0.7, 0.3], [0.1, 0.9]])
+    # Four items, two raters: aa, ab, bb, bb. The tie on item 1 goes to the judge's a. Share of votes for the majority
+    # label: (1 + 1/2 + 1 + 1) / 4 = .875, the likelihood of a label given.
+    votes = vote_matrix(np.repeat(np.arange(4), 2), np.tile([0, 1], 4), np.array([0, 0, 0, 1, 1, 1, 1, 1]), 4, 2, 2)
+    judge = np.array([[0.8, 0.2], [0.7, 0.3], [0.1, 0.9], [0.1, 0.9]])
     found = crowdlab(votes, judge)
-    # The tie on item 1 goes to the judge's a: majority a, a, b. Rater 0 is right on 3 of 3, rater 1 on 2 of 3; naming
-    # the most frequent label (a) is right on 2 of 3. Weights 1 - 0 / (1/3) = 1 and 1 - (1/3) / (1/3) = 0 (least 1e-6).
-    assert found.rater_weight == pytest.approx([1.0, 1e-6])
+    # Each rater agrees with the other on 3 of 4; naming one label is wrong on 2 of 4: weight 1 - .25 / .5.
+    assert found.rater_weight == pytest.approx([0.5, 0.5])
     # The judge is right on all: weight 1 x sqrt(2 votes an item).
     assert found.judge_weight == pytest.approx(2**0.5)
-    # Item 1: (sqrt2 * .7 + 1 * 2/3) / (sqrt2 + 1) = .686193.
-    assert found.posterior[1, 0] == pytest.approx(0.686193, abs=1e-5)
+    # Item 1: (sqrt2 x .7 + .5 x .875 + .5 x .125) / (sqrt2 + 1) = .617157.
+    assert found.posterior[1, 0] == pytest.approx(0.617157, abs=1e-5)
 
 
 @pytest.mark.parametrize(

@@ -30,10 +30,11 @@ def crowdlab(votes: VoteMatrix, probabilities: FloatArray) -> Crowdlab:
     """Combine votes with a judge's ``probabilities`` (items x labels, rows sum to 1; a row of NaN: none given).
 
     An item's posterior is the weighted mean of the judge's probabilities and, for each of its raters, a distribution
-    with the raters' mean agreement on the label given and the rest spread evenly. Weights are one minus the error
-    rate over that of naming the most frequent label, the judge's times the root of the mean number of votes. Agreement
-    is measured on items with several votes, for the judge against the majority label. Raters without such items get
-    the mean. ValueError for probabilities of another shape or that are none.
+    with the mean share of votes for the majority label on the label given and the rest spread evenly. Weights are one
+    minus the error rate over that of naming the most frequent label, the judge's times the root of the mean number of
+    votes. Errors are measured on items with several votes: the judge's against the majority label, a rater's against
+    the other raters' votes. Raters without such items get the mean. ValueError for what is no probability, or of
+    another shape.
     Source: Goh, Tkachenko & Mueller (2022), CROWDLAB, arXiv:2210.06812, section 3.
     """
     n_items, k = votes.n_items, votes.n_labels
@@ -51,12 +52,10 @@ def crowdlab(votes: VoteMatrix, probabilities: FloatArray) -> Crowdlab:
     tied = (majority < 0) & (votes.votes > 0) & given
     top = votes.counts == votes.counts.max(axis=1, keepdims=True)
     majority[tied] = np.where(top[tied], probabilities[tied], -1.0).argmax(axis=1)
-    pairs = votes.counts * (votes.counts - 1)
-    agreement = pairs[several].sum(axis=1) / (votes.votes * (votes.votes - 1))[several]
-    likelihood = float(np.clip(agreement.mean(), 1 / k, 1 - 1e-9)) if several.any() else 1 / k
-
     known = several & (majority >= 0)
-    right, compared = _agreement_with_majority(votes, known, majority)
+    agreement = votes.shares[known, majority[known]]
+    likelihood = float(np.clip(agreement.mean(), 1 / k, 1 - 1e-9)) if known.any() else 1 / k
+    right, compared = _agreement_with_the_others(votes)
     overall = right.sum() / compared.sum() if compared.sum() else 1 / k
     accuracy = np.where(compared > 0, right / np.maximum(compared, 1), overall)
     frequent = np.bincount(majority[known], minlength=k).max() / max(known.sum(), 1) if known.any() else 0.0
@@ -79,14 +78,11 @@ def crowdlab(votes: VoteMatrix, probabilities: FloatArray) -> Crowdlab:
     return Crowdlab(posterior, judge_weight, rater_weight, quality)
 
 
-def _agreement_with_majority(
-    votes: VoteMatrix, known: np.ndarray, majority: np.ndarray
-) -> tuple[FloatArray, FloatArray]:
-    mask = known[votes.item_of_vote]
-    same = votes.labels[mask] == majority[votes.item_of_vote[mask]]
-    rater = votes.raters[mask]
-    n = votes.n_raters
+def _agreement_with_the_others(votes: VoteMatrix) -> tuple[FloatArray, FloatArray]:
+    """Per rater: others' votes on the same items that are the same, and others' votes there are."""
+    item, label, rater, n = votes.item_of_vote, votes.labels, votes.raters, votes.n_raters
+    same = votes.counts[item, label] - 1
     return (
-        np.bincount(rater, weights=same.astype(np.float64), minlength=n).astype(np.float64),
-        np.bincount(rater, minlength=n).astype(np.float64),
+        np.bincount(rater, weights=same, minlength=n).astype(np.float64),
+        np.bincount(rater, weights=votes.votes[item] - 1, minlength=n).astype(np.float64),
     )

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 from markupsafe import Markup, escape
@@ -136,3 +136,40 @@ def _short(text: str, most: int) -> str:
 
 def _thousands(value: float) -> str:
     return f"{value / 1000:.1f}k" if value >= 10_000 else f"{value:,.0f}"
+
+
+def agreement_matrix(raters: Sequence[str], cells: Mapping[tuple[str, str], tuple[float, int]], title: str) -> Markup:
+    """Pairwise agreement of raters as a grid, the lower triangle; darker: less. ``cells``: (value, items) per pair."""
+    if len(raters) < 2:
+        return Markup("")
+    left, top = 96, 8
+    size = min(34.0, (WIDTH - left) / len(raters))
+    height = int(top + size * len(raters) + 18)
+    parts = [_open(height, title)]
+    least = min((v for v, _ in cells.values()), default=0.0)
+    for i, row in enumerate(raters):
+        y = top + size * i
+        parts.append(f'<text x="0" y="{y + size / 2 + 4:.1f}">{escape(_short(row, 14))}</text>')
+        parts.append(
+            f'<text class="quiet" x="{left + size * i + size / 2:.1f}" y="{y + size / 2 + 4:.1f}" '
+            f'text-anchor="middle">{escape(_short(row, max(int(size / 7), 1)))}</text>'
+        )
+        for j, column in enumerate(raters[:i]):
+            found = cells.get((row, column)) or cells.get((column, row))
+            if found is None:
+                continue
+            value, n = found
+            share = 0.08 + 0.72 * (1 - value) / max(1 - least, 0.05)
+            x = left + size * j
+            parts.append(
+                f'<rect class="cell" x="{x:.1f}" y="{y:.1f}" width="{size - 2:.1f}" height="{size - 2:.1f}" '
+                f'fill-opacity="{min(share, 0.8):.3f}"><title>{escape(row)}, {escape(column)}: {value:.3f}, n {n:,}'
+                "</title></rect>"
+            )
+            if size >= 24:
+                parts.append(
+                    f'<text x="{x + size / 2 - 1:.1f}" y="{y + size / 2 + 3:.1f}" text-anchor="middle" '
+                    f'class="small">{value:.2f}</text>'
+                )
+    parts.append("</svg>")
+    return Markup("".join(str(p) for p in parts))  # noqa: S704 - every text above is escaped

@@ -11,18 +11,20 @@ from typing import Any
 import polars as pl
 
 from moderation_pipelines import __version__
+from moderation_pipelines.agreement.notes import FEW_ITEMS
 from moderation_pipelines.home import Home, Settings
 from moderation_pipelines.metrics.tables import CONFIDENCE_ORDER, SLICES
 from moderation_pipelines.pages import render
 from moderation_pipelines.policies.policy import Policies
-from moderation_pipelines.reports.charts import RangeRow, confusion_chart, range_chart, stacked_bars
-from moderation_pipelines.reports.data import ReportData, Row, agreement_rows, metric_rows, report_data
+from moderation_pipelines.reports.charts import RangeRow, agreement_matrix, confusion_chart, range_chart, stacked_bars
+from moderation_pipelines.reports.data import SURE, ReportData, Row, agreement_rows, metric_rows, report_data
 from moderation_pipelines.reports.workbook import write_workbook
 from moderation_pipelines.scoring.judges import BASELINE
 from moderation_pipelines.tables.warehouse import write_text
 
 SHOWN_RATERS = 20
 SHOWN_SLICES = 12
+SHOWN_IN_MATRIX = 12
 
 
 @dataclass(frozen=True)
@@ -64,6 +66,15 @@ def page_values(data: ReportData) -> dict[str, Any]:
         "version": __version__,
         "bars": stacked_bars([(f"{d:%m-%d}", a, q) for d, a, q in data.days], "Rows per delivery day"),
         "agreement": [_policy_agreement(data, p.id, p.title) for p in data.policies],
+        "coefficients": _all_coefficients(data),
+        "confused": _confused(data),
+        "pair_charts": _pair_charts(data),
+        "guidelines": data.guidelines.to_dicts(),
+        "methods": data.methods.filter(pl.col("accuracy").is_not_null() | pl.col("is_chosen")).to_dicts(),
+        "comparisons": data.comparisons.filter(pl.col("slice") == "all").to_dicts(),
+        "different": data.comparisons.filter(
+            (pl.col("slice") != "all") & (pl.col("metric") == "f1") & (pl.col("p_adjusted") < SURE)
+        ).to_dicts(),
         "raters": raters.head(SHOWN_RATERS).to_dicts(),
         "n_raters": raters.height,
         "metrics": metrics,
@@ -73,6 +84,51 @@ def page_values(data: ReportData) -> dict[str, Any]:
         "slices": _slices(data),
         "confusions": _confusions(data),
     }
+
+
+def _all_coefficients(data: ReportData) -> list[Row]:
+    """Every coefficient over all votes, per policy with votes."""
+    rows = data.agreement.filter((pl.col("slice") == "all") & (pl.col("n_rated") > 0))
+    return rows.sort("policy", maintain_order=True).to_dicts()
+
+
+def _confused(data: ReportData) -> list[Row]:
+    """Per policy and slice with ten disputed items or more the pair of labels confused most."""
+    rows = data.disagreements.filter(pl.col("n_disputed") >= FEW_ITEMS)
+    lone = ["locale", "pool", "guideline", "surface"]
+    values = rows.group_by("policy", "slice").agg(values=pl.col("slice_value").n_unique())
+    rows = rows.join(values, on=["policy", "slice"]).filter(~pl.col("slice").is_in(lone) | (pl.col("values") > 1))
+    several = [p.id for p in data.policies if len(p.label_ids) > 2]
+    return (
+        rows.filter(pl.col("policy").is_in(several))
+        .sort("policy", "slice", "slice_value", "share", descending=[False, False, False, True])
+        .group_by("policy", "slice", "slice_value", maintain_order=True)
+        .head(2)
+        .to_dicts()
+    )
+
+
+def _pair_charts(data: ReportData) -> list[Row]:
+    """A matrix of pairwise agreement per policy, of the raters with most shared items."""
+    out = []
+    for policy in data.policies:
+        pairs = data.rater_pairs.filter(pl.col("policy") == policy.id)
+        if pairs.height < 3:
+            continue
+        both = [pairs.select(rater=c, n="n_items") for c in ("rater_a", "rater_b")]
+        most = pl.concat(both).group_by("rater").agg(pl.col("n").sum()).sort("n", "rater", descending=[True, False])
+        raters = sorted(most.head(SHOWN_IN_MATRIX)["rater"])
+        cells = {
+            (a, b): (value, n)
+            for a, b, value, n in pairs.select("rater_a", "rater_b", "percent_agreement", "n_items").iter_rows()
+        }
+        chart = agreement_matrix(raters, cells, f"Pairwise agreement, {policy.title}")
+        more = most.height - len(raters)
+        caption = "Share of items both rated with the same label; darker agrees less. Empty: fewer than ten items."
+        out.append(
+            {"title": policy.title, "chart": chart, "caption": caption + (f" {more} more raters." if more else "")}
+        )
+    return out
 
 
 def _slices(data: ReportData) -> list[Row]:

@@ -17,11 +17,16 @@ from moderation_pipelines.pages import decimal, span
 from moderation_pipelines.policies.policy import Policies
 from moderation_pipelines.tables.schema import (
     AGREEMENT,
+    COMPARISONS,
     CONSENSUS,
+    CONSENSUS_METHODS,
     CONTENT,
+    DISAGREEMENTS,
     DROPS,
+    GUIDELINE_COMPARISONS,
     METRICS,
     QUARANTINE,
+    RATER_PAIRS,
     RATERS,
     SCORES,
     VOTES,
@@ -30,6 +35,7 @@ from moderation_pipelines.tables.warehouse import Warehouse
 
 Row = dict[str, Any]
 READ_NEXT = 15
+SURE = 0.05
 
 
 @dataclass
@@ -44,11 +50,16 @@ class ReportData:
     quarantine: list[Row]
     waiting_votes: int
     labelled: list[Row]
+    methods: pl.DataFrame
     agreement: pl.DataFrame
+    disagreements: pl.DataFrame
+    rater_pairs: pl.DataFrame
+    guidelines: pl.DataFrame
     raters: pl.DataFrame
     releases: list[Row]
     without_release: list[str]
     metrics: pl.DataFrame
+    comparisons: pl.DataFrame
     missing: list[Row]
     confusion: pl.DataFrame
     read_next: list[Row]
@@ -96,11 +107,16 @@ def report_data(home: Home, policies: Policies, day: date, settings: Settings, n
         quarantine=_quarantine(warehouse.scan(QUARANTINE, window)),
         waiting_votes=_waiting(warehouse, window),
         labelled=_labelled(warehouse.scan(CONSENSUS, window), policies),
+        methods=warehouse.scan(CONSENSUS_METHODS, [day]).collect(),
         agreement=warehouse.scan(AGREEMENT, [day]).collect(),
+        disagreements=warehouse.scan(DISAGREEMENTS, [day]).collect(),
+        rater_pairs=warehouse.scan(RATER_PAIRS, [day]).collect(),
+        guidelines=warehouse.scan(GUIDELINE_COMPARISONS, [day]).collect(),
         raters=warehouse.scan(RATERS, [day]).collect(),
         releases=[_release_row(home, r) for r in current.values() if r is not None],
         without_release=[name for name, r in current.items() if r is None],
         metrics=_in_force(warehouse.scan(METRICS, [day]).collect(), current),
+        comparisons=_in_force(warehouse.scan(COMPARISONS, [day]).collect(), current),
         missing=_missing(scores),
         confusion=_confusion(scores, [r for r in current.values() if r is not None]),
         read_next=_read_next(scores, [r for r in current.values() if r is not None]),
@@ -186,6 +202,7 @@ def _release_row(home: Home, release: Release) -> Row:
         "held": m["validation"]["expectations"] - len(m["validation"]["failed_warning"]),
         "reasons": [_reason(r) for r in release.validation() if not r["passed"]],
         "expectations": m["validation"]["expectations"],
+        "purity": m.get("gold_purity"),
         "content_sha256": m["content_sha256"],
         "path": home.relative(release.path),
     }
@@ -302,6 +319,7 @@ def what_to_do(data: ReportData) -> list[str]:
                 f"Review the guideline of {policy.id}: alpha {decimal(alpha['value'])} ({known}, "
                 f"{alpha['n_items']:,} items) is {sure} below its target {minimum:g}."
             )
+    todo += _from_statistics(data)
     for row in data.labelled:
         if row["n_short"]:
             least = data.policies[row["policy"]].kpis.min_votes or 0 if row["policy"] in data.policies else 0
@@ -332,6 +350,43 @@ def what_to_do(data: ReportData) -> list[str]:
     return todo or ["Nothing stands out. Read the items below, they teach most."]
 
 
+def _from_statistics(data: ReportData) -> list[str]:
+    """What methods, guideline comparisons, rater cards and judge comparisons ask for; only what is beyond chance."""
+    todo = []
+    for m in data.methods.filter(pl.col("note").str.contains("was more accurate")).to_dicts():
+        others = data.methods.filter(
+            (pl.col("policy") == m["policy"]) & (pl.col("n_right") > m["n_right"]) & (pl.col("p_value") < SURE)
+        )
+        if others.is_empty():
+            continue
+        better = others.sort("n_right", descending=True)["method"][0]
+        todo.append(
+            f"Consider aggregation {better} for {m['policy']}: {m['method']}, set in policy.yaml, is right on "
+            f"{m['accuracy']:.1%} of {m['n_gold']:,} gold items, {better} on more."
+        )
+    worse = data.guidelines.filter(
+        (pl.col("coefficient") == "krippendorff_alpha") & (pl.col("p_adjusted") < SURE) & (pl.col("difference") < 0)
+    )
+    for g in worse.to_dicts():
+        todo.append(
+            f"Look at guideline {g['guideline_b']} of {g['policy']}: alpha fell by {-g['difference']:.3f} against "
+            f"{g['guideline_a']} ({span(g['ci_low'], g['ci_high'])}, p {g['p_adjusted']:.2g}, {g['basis']})."
+        )
+    apart = data.raters.filter((pl.col("apart_p") < SURE) & (pl.col("apart_high") < 0)).sort("apart", "rater_id")
+    for r in apart.head(3).to_dicts():
+        todo.append(
+            f"Talk to rater {r['rater_id']} on {r['policy']}: agrees with others {-r['apart']:.0%} less than they do "
+            f"among themselves ({span(r['apart_low'], r['apart_high'], 2)}, {r['n_shared']:,} items)."
+        )
+    drifting = data.raters.filter((pl.col("drift_p") < SURE) & (pl.col("drift_high") < 0)).sort("drift_per_week")
+    for r in drifting.head(3).to_dicts():
+        todo.append(
+            f"Look at rater {r['rater_id']} on {r['policy']}: accuracy falls by {-r['drift_per_week']:.1%} a week "
+            f"({span(r['drift_low'], r['drift_high'], 3)}, {r['n_compared']:,} votes)."
+        )
+    return todo
+
+
 def _surely_weak(raters: pl.DataFrame) -> pl.DataFrame:
     """Raters surely right on less than 70 %, by whichever reference rests on more of their votes (20 or more)."""
     by_others = pl.col("n_others") > pl.col("n_compared")
@@ -354,17 +409,18 @@ def _alpha(agreement: pl.DataFrame, policy: str) -> Row | None:
 
 
 def agreement_rows(data: ReportData, policy: str) -> list[Row]:
-    """One row per slice: percent agreement and alpha side by side."""
+    """One row per slice: percent agreement, alpha and AC1 side by side."""
     keys = ["slice", "slice_value"]
     mine = data.agreement.filter(pl.col("policy") == policy)
     out: dict[tuple[str, str | None], Row] = {}
-    for r in mine.filter(pl.col("coefficient").is_in(["percent_agreement", "krippendorff_alpha"])).to_dicts():
+    shown = ["percent_agreement", "krippendorff_alpha", "gwet_ac1"]
+    for r in mine.filter(pl.col("coefficient").is_in(shown)).to_dicts():
         row = out.setdefault(
             (r["slice"], r["slice_value"]), {k: r[k] for k in (*keys, "n_items", "n_raters", "n_votes")}
         )
         row[r["coefficient"]] = r
     rows = list(out.values())
-    lone = {s for s in ("locale", "pool", "guideline") if sum(r["slice"] == s for r in rows) == 1}
+    lone = {s for s in ("locale", "pool", "guideline", "surface") if sum(r["slice"] == s for r in rows) == 1}
     # A slicing with the one value «unknown» says nothing that «all» does not.
     return [
         r

@@ -9,6 +9,7 @@ from collections.abc import Collection, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Literal
 
+from moderation_pipelines.consensus.methods import METHODS
 from moderation_pipelines.scoring.outcomes import OUTCOMES
 from moderation_pipelines.tables.schema import EVAL_SET_ITEMS
 
@@ -86,7 +87,7 @@ def release_expectations(
             "a posterior that does not sum to 1 is broken", column="posterior_sum", min_value=0.9999, max_value=1.0001),
         _of("method_known", "critical", in_set,
             "every label says what decided it", column="method",
-            value_set=["gold", "adjudication", "dawid_skene", "majority"]),
+            value_set=["gold", "adjudication", *METHODS]),
         _of("label_has_support", "critical", between,
             "a label needs votes or an authority behind it", column="support", min_value=1),
         _of("stratum_present", "critical", null, "weights belong to strata", column="stratum"),

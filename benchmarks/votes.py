@@ -1,0 +1,46 @@
+"""Votes for the benchmarks, written to disk: some four an item, raters of differing skill, four ordered labels.
+
+python benchmarks/votes.py ROWS FILE
+"""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+
+import numpy as np
+import polars as pl
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+LABELS = ("none", "mild", "strong", "severe")
+SHARES = (0.70, 0.15, 0.10, 0.05)
+N_RATERS = 5000
+VOTES_PER_ITEM = 4
+ROW_GROUP = 262_144
+
+
+def write_votes(rows: int, path: Path, seed: int = 1) -> None:
+    """A Parquet file of votes in random order: item_id, rater_id, label, all text. Same arguments, same votes."""
+    rng = np.random.default_rng(seed)
+    n_items = max(rows // VOTES_PER_ITEM, 1)
+    skill = rng.uniform(0.6, 0.95, N_RATERS)
+    truth = rng.choice(len(LABELS), n_items, p=SHARES).astype(np.int8)
+    names = pl.Series(LABELS)
+    schema = pa.schema([(name, pa.string()) for name in ("item_id", "rater_id", "label")])
+    path.parent.mkdir(parents=True, exist_ok=True)
+    with pq.ParquetWriter(path, schema, compression="zstd") as writer:
+        for start in range(0, rows, ROW_GROUP):
+            n = min(ROW_GROUP, rows - start)
+            item, rater = rng.integers(0, n_items, n), rng.integers(0, N_RATERS, n)
+            label = np.where(rng.random(n) < skill[rater], truth[item], rng.integers(0, len(LABELS), n))
+            frame = pl.DataFrame({"item": item, "rater": rater}).select(
+                item_id=pl.format("i{}", pl.col("item").cast(pl.String).str.zfill(9)),
+                rater_id=pl.format("r{}", pl.col("rater").cast(pl.String).str.zfill(4)),
+                label=names.gather(pl.Series(label)),
+            )
+            writer.write_table(frame.to_arrow().cast(schema))
+
+
+if __name__ == "__main__":
+    write_votes(int(float(sys.argv[1])), Path(sys.argv[2]))
