@@ -55,6 +55,13 @@ class ScaleKind(StrEnum):
     set = "set"
 
 
+class IntervalKind(StrEnum):
+    auto = "auto"
+    analytic = "analytic"
+    percentile = "percentile"
+    bca = "bca"
+
+
 class ConsensusMethod(StrEnum):
     majority = "majority"
     median = "median"
@@ -167,8 +174,9 @@ def _print_results(home: Home, day: date) -> None:
     """The short result table of a day."""
     import polars as pl
 
+    from moderation_pipelines.consensus.labels import chosen_methods
     from moderation_pipelines.pages import decimal, span
-    from moderation_pipelines.tables.schema import AGREEMENT, METRICS
+    from moderation_pipelines.tables.schema import AGREEMENT, CONSENSUS_METHODS, METRICS
     from moderation_pipelines.tables.warehouse import Warehouse
 
     warehouse = Warehouse(home)
@@ -178,9 +186,10 @@ def _print_results(home: Home, day: date) -> None:
     rows: dict[str, dict[str, Any]] = {}
     for r in alpha.collect().to_dicts():
         rows.setdefault(r["policy"], {})[r["coefficient"]] = r
+    methods = chosen_methods(warehouse.scan(CONSENSUS_METHODS, [day]).collect())
     out.print("\n[bold]Agreement between raters[/bold]")
     _print_table(
-        ["policy", "percent agreement", "alpha", "95 % interval", "items", "votes"],
+        ["policy", "percent agreement", "alpha", "95 % interval", "items", "votes", "labels by"],
         [
             [
                 policy,
@@ -189,6 +198,7 @@ def _print_results(home: Home, day: date) -> None:
                 span(r["krippendorff_alpha"]["ci_low"], r["krippendorff_alpha"]["ci_high"]),
                 f"{r['krippendorff_alpha']['n_items']:,}",
                 f"{r['krippendorff_alpha']['n_votes']:,}",
+                methods.get(policy, "–"),
             ]
             for policy, r in rows.items()
         ],
@@ -444,12 +454,15 @@ def agreement_command(
     scale: Annotated[ScaleKind, typer.Option(help="Kind of scale of the labels.")] = ScaleKind.nominal,
     by: Annotated[list[str] | None, typer.Option(help="A column to slice by; may be given several times.")] = None,
     replicates: Annotated[int, typer.Option(min=1, help="Bootstrap samples.")] = 1000,
+    interval: Annotated[
+        IntervalKind, typer.Option(help="auto: BCa bootstrap, analytic where raters are looked at.")
+    ] = IntervalKind.auto,
     format_: Annotated[Format, typer.Option("--format", help="How to print the rows.")] = Format.table,
 ) -> None:
     """Every agreement coefficient of a file of votes, with intervals and notes."""
     from moderation_pipelines.analysis import agreement_of_file
 
-    frame = agreement_of_file(file, scale.value, by or [], replicates)
+    frame = agreement_of_file(file, scale.value, by or [], replicates, interval.value)
     _print_frame(
         frame, format_, ("slice", "slice_value", "coefficient", "label", "value", "ci_low", "ci_high", "n_items")
     )

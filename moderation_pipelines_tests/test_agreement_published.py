@@ -109,6 +109,31 @@ def test_gwets_tables(
 
 
 @pytest.mark.parametrize(
+    ("data", "weighting", "expected"),
+    [
+        # The same vignettes: percent agreement .8181818, with quadratic weights .9753788; five observers .616.
+        (FOUR_RATERS, "identity", 0.8181818),
+        (FOUR_RATERS, "quadratic", 0.9753788),
+        (FIVE_OBSERVERS, "identity", 0.615556),
+    ],
+)
+def test_percent_agreement(data: list[list[int]], weighting: Weighting, expected: float) -> None:
+    votes = votes_of_rows(data)
+    scale = scale_of_votes(votes, "interval")
+    samples = only_slice(votes, scale).patterns.as_seen()
+    assert percent_agreement(samples, agreement_weights(scale, weighting))[0] == pytest.approx(expected, abs=6e-7)
+
+
+def test_prevalence_of_the_published_chance_terms() -> None:
+    # The same vignette prints AC1's chance agreement of the four raters, .1903212 = sum pi (1 - pi) / 4, and Fleiss'
+    # .2387153 = sum pi^2: both hold only for the right prevalences.
+    votes = votes_of_rows(FOUR_RATERS)
+    (shares,) = only_slice(votes, scale_of_votes(votes, "nominal")).patterns.as_seen().shares
+    assert (shares * (1 - shares)).sum() / 4 == pytest.approx(0.1903212, abs=1e-7)
+    assert (shares**2).sum() == pytest.approx(0.2387153, abs=1e-7)
+
+
+@pytest.mark.parametrize(
     ("data", "value", "se", "digits"),
     [
         (FOUR_RATERS, 0.76282, 0.14917, 6e-6),

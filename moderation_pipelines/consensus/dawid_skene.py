@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
+from typing import TypedDict, Unpack
 
 import numpy as np
 
@@ -16,7 +17,7 @@ _SMALLEST = 1e-9
 class _FullMatrix:
     """A free matrix per rater with a Dirichlet prior: ``smoothing`` pseudo-votes per true label, spread as pooled."""
 
-    def __init__(self, pooled: FloatArray, smoothing: float) -> None:
+    def __init__(self, pooled: FloatArray, smoothing: float, n_raters: int) -> None:
         self.pooled, self.smoothing = pooled, smoothing
         self.table = pooled[None]
 
@@ -32,7 +33,7 @@ class _FullMatrix:
 class _OneCoin:
     """One accuracy per rater, errors spread evenly; Beta prior of ``smoothing`` pseudo-votes around the pooled one."""
 
-    def __init__(self, pooled: FloatArray, smoothing: float) -> None:
+    def __init__(self, pooled: FloatArray, smoothing: float, n_raters: int) -> None:
         self.n_labels = len(pooled)
         self.mean = float(np.clip(np.trace(pooled) / self.n_labels, 0.05, 0.95))
         self.smoothing = max(smoothing, _SMALLEST)
@@ -82,98 +83,71 @@ class _Mace:
         return float(skill + s / self.n_labels * np.log(self.habits).sum())
 
 
-def dawid_skene(
-    votes: VoteMatrix,
-    gold: IntArray | None = None,
-    smoothing: float = 1.0,
-    class_prior: FloatArray | None = None,
-    restarts: int = RESTARTS,
-    seed: int = 0,
-    max_iterations: int = 500,
-    tolerance: float = 1e-7,
-) -> Fit:
-    """Label posteriors and a confusion matrix per rater. Deterministic.
+class Options(TypedDict, total=False):
+    """How a model is fitted.
 
-    ``gold`` holds a label index per item or -1; the posterior of those items stays fixed on it. ``smoothing`` is a
-    Dirichlet prior of as many pseudo-votes per row of a rater's matrix, spread as the matrix of all raters pooled
-    against the vote shares: a rater seen rarely looks like the average one. 0 is the plain maximum likelihood; else
-    label shares have one pseudo-item each.
-    Starts from vote shares, then from ``restarts`` - 1 seeded disturbances of them; the best penalised log-likelihood
-    wins, but never a start that ended with labels exchanged. The posterior is overconfident where raters err together.
+    ``smoothing`` (1): pseudo-votes a rater starts with, so that one seen rarely looks like the average; 0 is plain
+    maximum likelihood, else label shares have one pseudo-item each. ``class_prior``: shares of the true labels where
+    they are known; estimated otherwise. ``restarts`` (3): the first start is the vote shares, the others are seeded
+    disturbances of them; the best penalised log-likelihood wins, but never one that ended with labels exchanged.
+    ``seed`` (0), ``max_iterations`` (500), ``tolerance`` (1e-7): of the log-likelihood, per vote.
+    """
+
+    smoothing: float
+    class_prior: FloatArray | None
+    restarts: int
+    seed: int
+    max_iterations: int
+    tolerance: float
+
+
+def dawid_skene(votes: VoteMatrix, gold: IntArray | None = None, **options: Unpack[Options]) -> Fit:
+    """Label posteriors and a confusion matrix per rater. Deterministic; see :class:`Options`.
+
+    ``gold`` holds a label index per item or -1; the posterior of those items stays fixed on it. The Dirichlet prior of
+    a rater's matrix is spread as the matrix of all raters pooled against the vote shares. The posterior is
+    overconfident where raters err together. ValueError for a class_prior that is none.
     Source: Dawid & Skene (1979), Applied Statistics 28, 20-28; EM with a Dirichlet prior as in Paun et al. (2018),
     TACL 6, 571-585.
     """
-    pooled = pooled_confusion(votes, votes.shares)
-    return _best(
-        votes, lambda: _FullMatrix(pooled, smoothing), gold, class_prior, smoothing, restarts, seed,
-        max_iterations, tolerance,
-    )  # fmt: skip
+    return _best(votes, _FullMatrix, gold, options)
 
 
-def one_coin(
-    votes: VoteMatrix,
-    gold: IntArray | None = None,
-    smoothing: float = 1.0,
-    class_prior: FloatArray | None = None,
-    restarts: int = RESTARTS,
-    seed: int = 0,
-    max_iterations: int = 500,
-    tolerance: float = 1e-7,
-) -> Fit:
+def one_coin(votes: VoteMatrix, gold: IntArray | None = None, **options: Unpack[Options]) -> Fit:
     """One accuracy per rater, wrong labels equally likely: the Dawid-Skene model with the fewest parameters.
 
     Arguments as :func:`dawid_skene`; good where raters have few votes each.
     Source: Dawid & Skene (1979) restricted; Zhang et al. (2016), JMLR 17, 1-44, the one-coin model.
     """
-    pooled = pooled_confusion(votes, votes.shares)
-    return _best(
-        votes, lambda: _OneCoin(pooled, smoothing), gold, class_prior, smoothing, restarts, seed,
-        max_iterations, tolerance,
-    )  # fmt: skip
+    return _best(votes, _OneCoin, gold, options)
 
 
-def mace(
-    votes: VoteMatrix,
-    gold: IntArray | None = None,
-    smoothing: float = 1.0,
-    class_prior: FloatArray | None = None,
-    restarts: int = RESTARTS,
-    seed: int = 0,
-    max_iterations: int = 500,
-    tolerance: float = 1e-7,
-) -> Fit:
+def mace(votes: VoteMatrix, gold: IntArray | None = None, **options: Unpack[Options]) -> Fit:
     """A rater knows the label with some probability, else answers by habit: finds spammers.
 
     Arguments as :func:`dawid_skene`. Maximum a posteriori instead of variational Bayes, and label shares are estimated.
     Source: Hovy et al. (2013), NAACL-HLT, 1120-1130, Learning Whom to Trust with MACE.
     """
-    pooled = pooled_confusion(votes, votes.shares)
-    return _best(
-        votes, lambda: _Mace(pooled, smoothing, votes.n_raters), gold, class_prior, smoothing, restarts, seed,
-        max_iterations, tolerance,
-    )  # fmt: skip
+    return _best(votes, _Mace, gold, options)
 
 
 def _best(
     votes: VoteMatrix,
-    model: Callable[[], ConfusionModel],
+    model: Callable[[FloatArray, float, int], ConfusionModel],
     gold: IntArray | None,
-    class_prior: FloatArray | None,
-    smoothing: float,
-    restarts: int,
-    seed: int,
-    max_iterations: int,
-    tolerance: float,
+    options: Options,
 ) -> Fit:
-    if class_prior is not None:
-        class_prior = np.asarray(class_prior, dtype=np.float64)
-        if class_prior.shape != (votes.n_labels,) or (class_prior <= 0).any() or abs(class_prior.sum() - 1) > 1e-6:
+    prior, smoothing = options.get("class_prior"), options.get("smoothing", 1.0)
+    if prior is not None:
+        prior = np.asarray(prior, dtype=np.float64)
+        if prior.shape != (votes.n_labels,) or (prior <= 0).any() or abs(prior.sum() - 1) > 1e-6:
             raise ValueError(f"class_prior must be {votes.n_labels} shares above 0 that add up to 1")
+    pooled = pooled_confusion(votes, votes.shares)
+    limits = (options.get("max_iterations", 500), options.get("tolerance", 1e-7))
     best: Fit | None = None
-    for start in _starts(votes.shares, max(restarts, 1), seed):
-        fit = expectation_maximisation(
-            votes, model(), start, gold, class_prior, min(smoothing, 1.0), max_iterations, tolerance
-        )
+    for start in _starts(votes.shares, max(options.get("restarts", RESTARTS), 1), options.get("seed", 0)):
+        made = model(pooled, smoothing, votes.n_raters)
+        fit = expectation_maximisation(votes, made, start, gold, prior, min(smoothing, 1.0), *limits)
         if best is None or (_keeps_labels(fit, votes) and fit.log_likelihood[-1:] > best.log_likelihood[-1:]):
             best = fit
     assert best is not None
