@@ -71,6 +71,7 @@ def page_values(data: ReportData) -> dict[str, Any]:
         "pair_charts": _pair_charts(data),
         "guidelines": data.guidelines.to_dicts(),
         "methods": data.methods.filter(pl.col("accuracy").is_not_null() | pl.col("is_chosen")).to_dicts(),
+        "method_charts": _method_charts(data),
         "comparisons": data.comparisons.filter(pl.col("slice") == "all").to_dicts(),
         "different": data.comparisons.filter(
             (pl.col("slice") != "all") & (pl.col("metric") == "f1") & (pl.col("p_adjusted") < SURE)
@@ -106,6 +107,24 @@ def _confused(data: ReportData) -> list[Row]:
         .head(2)
         .to_dicts()
     )
+
+
+def _method_charts(data: ReportData) -> list[Row]:
+    """Accuracy on gold of every method, per policy where it was measured."""
+    out = []
+    for policy in data.policies:
+        mine = data.methods.filter((pl.col("policy") == policy.id) & pl.col("accuracy").is_not_null()).to_dicts()
+        rows = [
+            RangeRow(m["method"], m["accuracy"], m["ci_low"], m["ci_high"], m["n_gold"], second=not m["is_chosen"])
+            for m in mine
+        ]
+        if rows:
+            low = int(min(r.low or 0.0 for r in rows) * 10) / 10
+            chart = range_chart(rows, f"Right on gold, {policy.title}", low=low)
+            out.append(
+                {"title": policy.title, "chart": chart, "caption": "Share right on gold. Blue: the chosen method."}
+            )
+    return out
 
 
 def _pair_charts(data: ReportData) -> list[Row]:
