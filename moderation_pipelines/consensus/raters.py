@@ -30,9 +30,10 @@ def rater_cards(votes: pl.LazyFrame, policies: Policies, day: date) -> pl.DataFr
     but do count among the others.
 
     Confusion rates are shrunk towards those of all raters of the policy by ten pseudo-votes. Severity bias, drift
-    (least-squares slope of being right over time, per week, robust error) and speed gap (accuracy on the
-    slower half of one's votes minus the faster half) are against the reference, with 95 % t intervals, and null below
-    twenty compared votes. p-values of drift and of standing apart are Benjamini-Hochberg adjusted within the policy.
+    (least-squares slope of being right over time, per week, robust error) and speed gap (accuracy on the slower half of
+    one's votes minus the faster half) are against gold where the item has it, else the majority of the others;
+    (least-squares slope of being right over time, per week, robust error) and speed gap (accuracy on the slower half
+    of one's votes minus the faster half) are against gold where the item has it, else the majority of the others;
     Source of the standard error of the slope: White (1980), Econometrica 48, 817-838.
     """
     counting = window_votes(votes, policies).collect().lazy()
@@ -40,20 +41,8 @@ def rater_cards(votes: pl.LazyFrame, policies: Policies, day: date) -> pl.DataFr
     named = given.filter(pl.col("rater_id").is_not_null() & pl.col("is_current"))
     counted = given.filter(pl.col("is_current") & ~pl.col("is_abstain"))
     referred = _with_references(counted, authority_labels(counting)).filter(pl.col("rater_id").is_not_null()).collect()
-    compared = (
-        referred.lazy()
-        .filter(pl.col("reference").is_not_null())
-        .join(_label_values(policies), on=["policy", "label"], how="left")
-        .join(
-            _label_values(policies).rename(
-                {"label": "reference", "flags": "reference_flags", "degree": "reference_degree"}
-            ),
-            on=["policy", "reference"],
-            how="left",
-        )
-        .with_columns(is_right=(pl.col("label") == pl.col("reference")).cast(pl.Float64))
-        .collect()
-    )
+    compared = _valued(referred.lazy(), policies)
+    steady = _valued(referred.lazy().with_columns(reference=pl.coalesce("gold_label", "others")), policies)
     against_others = referred.lazy().filter(pl.col("others").is_not_null())
     cards = (
         named.group_by(KEY)
@@ -83,12 +72,15 @@ def rater_cards(votes: pl.LazyFrame, policies: Policies, day: date) -> pl.DataFr
             how="left",
         )
         .join(_confusion(compared, policies).lazy(), on=KEY, how="left")
-        .join(_severity(compared), on=KEY, how="left")
-        .join(_drift(compared), on=KEY, how="left")
-        .join(_speed(compared), on=KEY, how="left")
+        .join(steady.lazy().group_by(KEY).agg(n_referred=pl.len().cast(pl.Int64)), on=KEY, how="left")
+        .join(_severity(steady), on=KEY, how="left")
+        .join(_drift(steady), on=KEY, how="left")
+        .join(_speed(steady), on=KEY, how="left")
         .join(_repeats(given), on=KEY, how="left")
         .join(_apart(counted, policies), on=KEY, how="left")
-        .with_columns(pl.col("n_compared", "n_others", "n_repeats", "n_shared").fill_null(0), drop_date=pl.lit(day))
+        .with_columns(
+            pl.col("n_compared", "n_others", "n_referred", "n_repeats", "n_shared").fill_null(0), drop_date=pl.lit(day)
+        )
         .sort("policy", "rater_id")
         .collect()
     )
@@ -104,6 +96,19 @@ def rater_cards(votes: pl.LazyFrame, policies: Policies, day: date) -> pl.DataFr
             _adjusted(cards, cards["apart_p"].to_list(), "apart_p"),
         ).lazy()
     ).collect()
+
+
+def _valued(votes: pl.LazyFrame, policies: Policies) -> pl.DataFrame:
+    """Votes with a reference, what label and reference are worth, and whether the vote is right."""
+    of_reference = {"label": "reference", "flags": "reference_flags", "degree": "reference_degree"}
+    values = _label_values(policies)
+    return (
+        votes.filter(pl.col("reference").is_not_null())
+        .join(values, on=["policy", "label"], how="left")
+        .join(values.rename(of_reference), on=["policy", "reference"], how="left")
+        .with_columns(is_right=(pl.col("label") == pl.col("reference")).cast(pl.Float64))
+        .collect()
+    )
 
 
 def _label_values(policies: Policies) -> pl.LazyFrame:
@@ -226,10 +231,10 @@ def _cells(part: pl.DataFrame, policy: Policy, pooled: np.ndarray) -> list[dict[
     ]
 
 
-def _severity(compared: pl.DataFrame) -> pl.LazyFrame:
+def _severity(referred: pl.DataFrame) -> pl.LazyFrame:
     off = pl.col("degree") - pl.col("reference_degree")
     return (
-        compared.lazy()
+        referred.lazy()
         .filter(off.is_not_null())
         .group_by(KEY)
         .agg(
@@ -240,13 +245,13 @@ def _severity(compared: pl.DataFrame) -> pl.LazyFrame:
     )
 
 
-def _drift(compared: pl.DataFrame) -> pl.LazyFrame:
+def _drift(referred: pl.DataFrame) -> pl.LazyFrame:
     """Slope of being right over time, per week. Rows only where there are enough votes at more than one time."""
     made = pl.coalesce("labeled_at", pl.col("drop_date").cast(pl.Datetime("us", "UTC")))
     weeks = made.dt.epoch("s") / (7 * 86400)
     x, y = pl.col("weeks") - pl.col("weeks").mean().over(KEY), pl.col("is_right")
     return (
-        compared.lazy()
+        referred.lazy()
         .with_columns(weeks=weeks)
         .with_columns(x=x, y=y - y.mean().over(KEY))
         .with_columns(spread=(pl.col("x") ** 2).sum().over(KEY))
@@ -263,7 +268,7 @@ def _drift(compared: pl.DataFrame) -> pl.LazyFrame:
     )
 
 
-def _speed(compared: pl.DataFrame) -> pl.LazyFrame:
+def _speed(referred: pl.DataFrame) -> pl.LazyFrame:
     """Accuracy on the slower half of a rater's votes minus that on the faster half, votes at the median left out."""
     seconds = pl.col("seconds")
     slow, fast = seconds > seconds.median(), seconds < seconds.median()
@@ -273,7 +278,7 @@ def _speed(compared: pl.DataFrame) -> pl.LazyFrame:
         return right.filter(half).var() / half.sum()
 
     return (
-        compared.lazy()
+        referred.lazy()
         .filter(seconds.is_not_null())
         .group_by(KEY)
         .agg(

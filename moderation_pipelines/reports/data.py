@@ -382,7 +382,7 @@ def _from_statistics(data: ReportData) -> list[str]:
     for r in drifting.head(3).to_dicts():
         todo.append(
             f"Look at rater {r['rater_id']} on {r['policy']}: accuracy falls by {-r['drift_per_week']:.1%} a week "
-            f"({span(r['drift_low'], r['drift_high'], 3)}, {r['n_compared']:,} votes)."
+            f"({span(r['drift_low'], r['drift_high'], 3)}, {r['n_referred']:,} votes)."
         )
     return todo
 

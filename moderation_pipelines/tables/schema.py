@@ -334,6 +334,7 @@ RATERS = Table(
             FLOAT,
             "share flagged violating minus share of references violating, -1 to 1; above 0 flags too much",
         ),
+        n_referred=(INT, "votes with gold, or else a majority of the others: the n of severity, drift and speed"),
         severity_bias=(FLOAT, "mean severity (or rank) given minus that of the reference; null for unordered labels"),
         severity_low=(FLOAT, "lower end of its 95 % t interval; null below twenty compared votes"),
         severity_high=(FLOAT, "upper end"),
