@@ -21,20 +21,29 @@ ROW_GROUP = 262_144
 
 
 def write_votes(rows: int, path: Path, seed: int = 1) -> None:
-    """A Parquet file of votes in random order: item_id, rater_id, label, all text. Same arguments, same votes."""
+    """A Parquet file of votes in random order: item_id, rater_id, label, all text. Same arguments, same votes.
+
+    Items have some four votes each (Poisson), by different raters.
+    """
     rng = np.random.default_rng(seed)
     n_items = max(rows // VOTES_PER_ITEM, 1)
     skill = rng.uniform(0.6, 0.95, N_RATERS)
     truth = rng.choice(len(LABELS), n_items, p=SHARES).astype(np.int8)
+    item = np.sort(rng.integers(0, n_items, rows).astype(np.int32))
+    first = np.searchsorted(item, item, side="left")
+    # The k-th vote of an item comes from k steps further round the circle of raters.
+    rater = ((item.astype(np.int64) * 7919 + (np.arange(rows) - first) * 1237) % N_RATERS).astype(np.int16)
+    del first
+    order = rng.permutation(rows).astype(np.int32)
     names = pl.Series(LABELS)
     schema = pa.schema([(name, pa.string()) for name in ("item_id", "rater_id", "label")])
     path.parent.mkdir(parents=True, exist_ok=True)
     with pq.ParquetWriter(path, schema, compression="zstd") as writer:
         for start in range(0, rows, ROW_GROUP):
-            n = min(ROW_GROUP, rows - start)
-            item, rater = rng.integers(0, n_items, n), rng.integers(0, N_RATERS, n)
-            label = np.where(rng.random(n) < skill[rater], truth[item], rng.integers(0, len(LABELS), n))
-            frame = pl.DataFrame({"item": item, "rater": rater}).select(
+            mine = order[start : start + ROW_GROUP]
+            n = len(mine)
+            label = np.where(rng.random(n) < skill[rater[mine]], truth[item[mine]], rng.integers(0, len(LABELS), n))
+            frame = pl.DataFrame({"item": item[mine], "rater": rater[mine]}).select(
                 item_id=pl.format("i{}", pl.col("item").cast(pl.String).str.zfill(9)),
                 rater_id=pl.format("r{}", pl.col("rater").cast(pl.String).str.zfill(4)),
                 label=names.gather(pl.Series(label)),

@@ -2,17 +2,19 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
 import polars as pl
 
-from moderation_pipelines.agreement import Scale, agreement
-from moderation_pipelines.agreement.item_votes import VotesSource, as_lazy, item_votes
+from moderation_pipelines.agreement import Scale, agreement, intra_rater_agreement, one_vote_each
+from moderation_pipelines.agreement.item_votes import as_lazy
 from moderation_pipelines.agreement.pack import IntervalMethod
 from moderation_pipelines.agreement.scale import Kind, scale_of_votes
-from moderation_pipelines.consensus.matrix import IntArray, item_ids, matrix_of
+from moderation_pipelines.consensus.matrix import vote_matrix
 from moderation_pipelines.consensus.methods import Method, aggregate
 from moderation_pipelines.errors import UserError, did_you_mean
 from moderation_pipelines.eval_sets.release import find_release
@@ -22,10 +24,14 @@ from moderation_pipelines.tables.schema import SCORES
 from moderation_pipelines.tables.warehouse import Warehouse
 
 Votes = pl.LazyFrame | Path
+_KINDS = ("vote", "gold", "adjudication", "audit")
+_MANY_ROWS = 20_000_000
 
 
 def votes_file(path: Path, needed: Sequence[str] = ("item_id", "label")) -> Votes:
     """Votes from a .parquet, .csv or .jsonl file, plain; Parquet stays on disk. UserError for what cannot be read."""
+    if path.is_dir():
+        raise UserError(f"{path}: is a folder; give a file of votes")
     if not path.is_file():
         raise UserError(f"{path}: no such file")
     readers = {
@@ -36,63 +42,169 @@ def votes_file(path: Path, needed: Sequence[str] = ("item_id", "label")) -> Vote
     reader = readers.get(path.suffix)
     if reader is None:
         raise UserError(f"{path}: ends in {path.suffix or 'nothing'}; one of {', '.join(readers)} is read")
+    if not path.stat().st_size:
+        raise UserError(f"{path}: is empty")
     try:
         frame = reader()
         columns = frame.collect_schema().names()
     except (pl.exceptions.PolarsError, OSError) as error:
-        raise UserError(f"{path}: cannot be read as {path.suffix[1:]} ({type(error).__name__})") from None
+        raise _unreadable(path, error) from None
     missing = [name for name in needed if name not in columns]
     if missing:
-        hints = "; ".join(f'"{name}"{did_you_mean(name, columns)}' for name in missing)
-        raise UserError(f"{path}: has no column {hints}; there: {', '.join(columns)}")
+        same = {c.lower(): c for c in columns}
+        hints = [f'"{n}"' + (f'; rename "{same[n]}"' if n in same else did_you_mean(n, columns)) for n in missing]
+        raise UserError(f"{path}: has no column {', no column '.join(hints)}; there: {', '.join(columns)}")
     return path if path.suffix == ".parquet" else frame
 
 
-def agreement_of_file(
-    path: Path, kind: Kind, by: Sequence[str], replicates: int, interval: IntervalMethod = "auto"
-) -> pl.DataFrame:
-    """Every agreement coefficient of a file of votes. Columns as :func:`moderation_pipelines.agreement.agreement`."""
-    votes = votes_file(path, ("item_id", "label", *by))
+def _unreadable(path: Path, error: Exception) -> UserError:
+    right = {
+        ".csv": "it must be UTF-8, with commas and the same number of cells in every row",
+        ".jsonl": "every line must be one JSON object",
+        ".parquet": "it is no Parquet file, or damaged",
+    }[path.suffix]
+    return UserError(f"{path}: cannot be read as {path.suffix[1:]}: {right} ({type(error).__name__})")
+
+
+@contextmanager
+def _told(path: Path) -> Iterator[None]:
+    """What a person can mend, as a UserError that names the file."""
     try:
-        return agreement(votes, kind, by, replicates, interval=interval)
+        yield
     except ValueError as error:
         raise UserError(f"{path}: {error}") from None
-    except pl.exceptions.PolarsError as error:
-        raise UserError(f"{path}: cannot be read ({type(error).__name__})") from None
+    except (pl.exceptions.PolarsError, OSError) as error:
+        raise _unreadable(path, error) from None
 
 
-def consensus_of_file(path: Path, method: Method, labels: Sequence[str] | None, ordered: bool) -> pl.DataFrame:
-    """A label per item of a file of votes. Columns item_id, label (null: tied), probability, n_votes; sorted.
+@dataclass(frozen=True)
+class FileVotes:
+    """Votes of a file that count: ``votes`` of kind vote, one per named rater and item (the last); all of them in
+    ``with_repeats``; ``authority``: item_id and label of gold, else adjudication. ``notes``: what was left out."""
 
-    Rows whose column ``kind`` is gold, if there is one, are gold: they teach the method and decide their item.
-    Anonymous votes count as one rater together. ``labels``: the label set in order; default: those met, sorted.
-    """
-    votes = votes_file(path)
-    frame = as_lazy(votes)
+    votes: Votes
+    with_repeats: Votes | None
+    authority: pl.LazyFrame
+    notes: list[str]
+
+
+def counted_in_file(path: Path, needed: Sequence[str] = ("item_id", "label")) -> FileVotes:
+    """Read a file of votes as the pipeline would count them. UserError for a kind that is not known."""
+    source = votes_file(path, needed)
+    frame = as_lazy(source)
     columns = frame.collect_schema().names()
-    if "kind" in columns:
-        gold = frame.filter(pl.col("kind") == "gold").select("item_id", gold="label").unique("item_id", keep="last")
-        frame = frame.filter(pl.col("kind").fill_null("vote") == "vote")
-    else:
-        gold = pl.LazyFrame(schema={"item_id": pl.String, "gold": pl.String})
-    rater = pl.col("rater_id").cast(pl.String).fill_null("") if "rater_id" in columns else pl.lit("")
-    frame = frame.select("item_id", "label", rater_id=rater)
-    scale = Scale(tuple(labels), "ordinal" if ordered else "nominal") if labels else scale_of_votes(frame, "nominal")
-    try:
-        return _labelled(frame, scale, gold, method, ordered)
-    except ValueError as error:
-        raise UserError(f"{path}: {error}") from None
+    notes: list[str] = []
+    authority = pl.LazyFrame(schema={"item_id": pl.String, "label": pl.String})
+    with _told(path):
+        if "kind" in columns:
+            kinds = dict(frame.group_by(pl.col("kind").fill_null("vote")).len().sort("kind").collect().iter_rows())
+            stray = [k for k in kinds if k not in _KINDS]
+            if stray:
+                raise UserError(
+                    f'{path}: kind "{stray[0]}" is not known{did_you_mean(stray[0], _KINDS)}; one of {_KINDS}'
+                )
+            by_rank = frame.filter(pl.col("kind").is_in(["gold", "adjudication"])).sort(
+                pl.col("kind") != "adjudication"
+            )
+            authority = by_rank.unique("item_id", keep="last", maintain_order=True).select(
+                pl.col("item_id").cast(pl.String), "label"
+            )
+            left_out = {k: n for k, n in kinds.items() if k != "vote"}
+            if left_out:
+                said = ", ".join(f"{n:,} of kind {k}" for k, n in left_out.items())
+                notes.append(f"not counted as votes: {said}")
+                frame = frame.filter(pl.col("kind").fill_null("vote") == "vote")
+                source = frame
+        if "policy" in columns and (n := frame.select(pl.col("policy").n_unique()).collect().item()) > 1:
+            notes.append(f"votes of {n} policies are pooled; --by policy keeps them apart")
+        if "rater_id" not in columns:
+            return FileVotes(source, None, authority, notes)
+        rows = frame.select(pl.len()).collect().item()
+        if rows > _MANY_ROWS:
+            return FileVotes(source, None, authority, notes)
+        pairs = frame.filter(pl.col("rater_id").is_not_null() & pl.col("label").is_not_null())
+        pairs = pairs.select("item_id", "rater_id", *(["policy"] if "policy" in columns else []))
+        repeats = rows and pairs.collect().pipe(lambda d: d.height - d.unique().height)
+    if not repeats:
+        return FileVotes(source, None, authority, notes)
+    notes.append(f"{repeats:,} votes repeat a rater's vote on an item: the last one counts")
+    over = ["item_id", "rater_id", *(["policy"] if "policy" in columns else [])]
+    return FileVotes(one_vote_each(frame.filter(pl.col("label").is_not_null()), over), frame, authority, notes)
 
 
-def _labelled(source: VotesSource, scale: Scale, gold: pl.LazyFrame, method: Method, ordered: bool) -> pl.DataFrame:
-    grouped = item_votes(source, scale)
-    matrix, ids = matrix_of(grouped), item_ids(source, grouped)
-    known = pl.DataFrame({"item_id": ids}).lazy().join(gold, on="item_id", how="left", maintain_order="left").collect()
-    stray = set(known["gold"].drop_nulls()) - set(scale.labels)
-    if stray:
-        raise ValueError(f"gold labels not on the scale: {sorted(stray)[:5]}; known: {list(scale.labels)}")
+def agreement_of_file(
+    path: Path,
+    kind: Kind,
+    by: Sequence[str] = (),
+    replicates: int = 1000,
+    interval: IntervalMethod = "auto",
+    labels: Sequence[str] | None = None,
+) -> tuple[pl.DataFrame, list[str]]:
+    """Every agreement coefficient of a file of votes, and what was left out. Columns as :func:`agreement`.
+
+    A rater's repeated votes count once, the last, and give the intra_rater rows. ``labels``: the label set in order.
+    """
+    for column in by:
+        if column in ("item_id", "label", "rater_id"):
+            raise UserError(f"--by {column}: slice by a property of items or votes, such as locale or pool")
+    counted = counted_in_file(path, ("item_id", "label", *by))
+    with _told(path):
+        scale = _scale(labels, kind) if labels else scale_of_votes(as_lazy(counted.votes), kind)
+        table = agreement(counted.votes, scale, by, replicates, interval=interval)
+        if counted.with_repeats is not None:
+            table = pl.concat([table, intra_rater_agreement(counted.with_repeats, scale, by, replicates)])
+    return table, counted.notes
+
+
+def _scale(labels: Sequence[str], kind: Kind) -> Scale:
+    numeric = kind in ("interval", "ratio")
+    return Scale(tuple(labels), kind, tuple(float(x) for x in labels) if numeric else None)
+
+
+def consensus_of_file(
+    path: Path, method: Method, labels: Sequence[str] | None, ordered: bool
+) -> tuple[pl.DataFrame, list[str]]:
+    """A label per item of a file of votes, and what was left out. Columns item_id, label (null: tied), method (gold for
+    items an authority decided), probability, n_votes; sorted.
+
+    Rows of kind gold (else adjudication) teach the method and decide their item. Anonymous votes count as one rater
+    together. ``labels``: the label set in order; default: those met, gold's too, sorted.
+    """
+    counted = counted_in_file(path)
+    with _told(path):
+        frame = as_lazy(counted.votes)
+        named = "rater_id" in frame.collect_schema().names()
+        rater = pl.col("rater_id").cast(pl.String).fill_null("") if named else pl.lit("")
+        votes = frame.select(pl.col("item_id").cast(pl.String), pl.col("label").cast(pl.String), pool=rater)
+        gold = counted.authority.collect()
+        met = pl.concat([votes.select("label"), gold.lazy().select(pl.col("label").cast(pl.String))])
+        scale = _scale(labels, "ordinal" if ordered else "nominal") if labels else scale_of_votes(met, "nominal")
+        return _labelled(votes, scale, gold, method, ordered), counted.notes
+
+
+def _labelled(votes: pl.LazyFrame, scale: Scale, gold: pl.DataFrame, method: Method, ordered: bool) -> pl.DataFrame:
+    held = votes.rename({"pool": "rater_id"}).collect()
+    if held["item_id"].null_count():
+        raise ValueError(f"{held['item_id'].null_count():,} votes have no item_id; leave them out or name their item")
     index = {label: k for k, label in enumerate(scale.labels)}
-    fixed: IntArray = np.array([-1 if g is None else index[g] for g in known["gold"]], dtype=np.int64)
+    stray = sorted((set(held["label"].drop_nulls()) | set(gold["label"].drop_nulls())) - set(index))
+    if stray:
+        raise ValueError(f"labels not on the scale: {stray[:5]}; known: {list(scale.labels)}")
+    held = held.filter(pl.col("label").is_not_null())
+    ids = pl.concat([held["item_id"], gold["item_id"]]).unique().sort()
+    places = {name: k for k, name in enumerate(ids)}
+    raters = {name: k for k, name in enumerate(held["rater_id"].unique().sort())}
+    item, rater, label = (
+        np.array([of[x] for x in held[c]], dtype=np.int64)
+        for c, of in (("item_id", places), ("rater_id", raters), ("label", index))
+    )
+    matrix = vote_matrix(item, rater, label, len(ids), len(raters), len(index))
+    fixed = np.full(len(ids), -1)
+    for name, known in gold.drop_nulls("label").iter_rows():
+        fixed[places[name]] = index[known]
+    if not len(ids):
+        empty = {"label": pl.String, "method": pl.String, "probability": pl.Float64, "n_votes": pl.Int64}
+        return pl.DataFrame(schema={"item_id": pl.String, **empty})
     made = aggregate(matrix, method, fixed, ordered)
     names = np.array([*scale.labels, None], dtype=object)
     sure = made.posterior[np.arange(len(ids)), np.maximum(made.label, 0)]
@@ -100,16 +212,22 @@ def _labelled(source: VotesSource, scale: Scale, gold: pl.LazyFrame, method: Met
         {
             "item_id": ids,
             "label": pl.Series(names[made.label].tolist(), dtype=pl.String),
+            "method": np.where(fixed >= 0, "gold", method),
             "probability": pl.Series(np.where(made.label >= 0, sure, np.nan)).fill_nan(None),
             "n_votes": matrix.votes,
         }
-    ).sort("item_id")
+    )
 
 
 def comparison(
     home: Home, eval_set: str, versions: Sequence[str], judges: Sequence[str], replicates: int
 ) -> pl.DataFrame:
     """Two judges on one release, or one judge on two. UserError naming what was scored if that is not there."""
+    if (
+        len(versions) == 2
+        and find_release(home, eval_set, versions[0]).version >= find_release(home, eval_set, versions[1]).version
+    ):
+        raise UserError("give the earlier version first, then a later one")
     warehouse = Warehouse(home)
     scores = warehouse.scan(SCORES).filter(pl.col("eval_set") == eval_set).collect()
     releases = [find_release(home, eval_set, v) for v in versions]
@@ -120,7 +238,8 @@ def comparison(
         for judge in judges:
             if judge not in there:
                 known = ", ".join(there) or "nobody"
-                raise UserError(f'judge "{judge}" did not score {eval_set} {release.version}; scored by: {known}')
+                hint = "" if there else " (a day keeps the scores of the release in force when it last ran)"
+                raise UserError(f'judge "{judge}" did not score {eval_set} {release.version}; scored by: {known}{hint}')
     if len(releases) == 2:
         return compare_releases(scores, releases[0], releases[1], judges[0], replicates)
     mine = scores.filter(pl.col("version") == releases[0].version)

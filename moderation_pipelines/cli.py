@@ -452,6 +452,9 @@ def sets_diff(name: str, old: str, new: str, home: HomeOption = None) -> None:
 def agreement_command(
     file: Annotated[Path, typer.Argument(help="Votes: .parquet, .csv or .jsonl with item_id, label and rater_id.")],
     scale: Annotated[ScaleKind, typer.Option(help="Kind of scale of the labels.")] = ScaleKind.nominal,
+    labels: Annotated[
+        str | None, typer.Option(help="The label set in order, with commas. Needed for ordered text labels.")
+    ] = None,
     by: Annotated[list[str] | None, typer.Option(help="A column to slice by; may be given several times.")] = None,
     replicates: Annotated[int, typer.Option(min=1, help="Bootstrap samples.")] = 1000,
     interval: Annotated[
@@ -462,9 +465,14 @@ def agreement_command(
     """Every agreement coefficient of a file of votes, with intervals and notes."""
     from moderation_pipelines.analysis import agreement_of_file
 
-    frame = agreement_of_file(file, scale.value, by or [], replicates, interval.value)
+    names = _names(labels)
+    frame, notes = agreement_of_file(file, scale.value, by or [], replicates, interval.value, names)
+    for note in notes:
+        err.print(escape(f"note: {note}"))
     _print_frame(
-        frame, format_, ("slice", "slice_value", "coefficient", "label", "value", "ci_low", "ci_high", "n_items")
+        frame,
+        format_,
+        ("slice", "slice_value", "coefficient", "label", "value", "ci_low", "ci_high", "n_items", "n_rated"),
     )
     if format_ is Format.table:
         for note in frame["note"].drop_nulls().unique(maintain_order=True):
@@ -487,10 +495,11 @@ def consensus_command(
 
     if ordered and not labels:
         raise UserError("--ordered needs --labels: the labels in their order, such as none,mild,severe")
-    names = [x.strip() for x in labels.split(",")] if labels else None
     if to is not None and to.suffix not in (".parquet", ".csv"):
         raise UserError(f"{to}: ends in {to.suffix or 'nothing'}; .parquet or .csv is written")
-    frame = consensus_of_file(file, method.value, names, ordered)
+    frame, notes = consensus_of_file(file, method.value, _names(labels), ordered)
+    for note in notes:
+        err.print(escape(f"note: {note}"))
     if to is None:
         _print_frame(frame, format_, tuple(frame.columns))
         return
@@ -546,9 +555,12 @@ def plan(
     power: Annotated[float, typer.Option(help="Chance to see the difference.")] = 0.8,
     items: Annotated[int | None, typer.Option(min=1, help="Instead: the power of this many items.")] = None,
 ) -> None:
-    """How many items it takes: for an interval, for two rates, for two judges on the same items."""
+    """How many items it takes: for an interval, for two rates, for two judges on the same items. Tests are two-sided at
+    a level of 0.05, intervals 95 %."""
     from moderation_pipelines.metrics import planning
 
+    if items is not None and (rate is not None or half_width is not None):
+        raise UserError("--items goes with --rates or --paired: an interval has no power")
     asked = [rate is not None or half_width is not None, rates is not None, paired is not None]
     if sum(asked) != 1 or (asked[0] and (rate is None or half_width is None)):
         raise UserError("give one of: --rate with --half-width; --rates A B; --paired A B")
@@ -558,10 +570,10 @@ def plan(
             out.print(f"{n:,} items give a rate of {rate:g} an interval of at most +-{half_width:g}.")
         elif rates is not None and items is not None:
             found = planning.power_of_two_rates(*rates, items)
-            out.print(f"{items:,} items in each group show {rates[0]:g} against {rates[1]:g} with power {found:.3f}.")
+            out.print(f"{items:,} items a group show {rates[0]:g} against {rates[1]:g} with power {found:.3f}.")
         elif rates is not None:
             n = planning.items_for_two_rates(*rates, power)
-            out.print(f"{n:,} items in each group show {rates[0]:g} against {rates[1]:g} with power {power:g}.")
+            out.print(f"{n:,} items a group show {rates[0]:g} against {rates[1]:g} with power {power:g}.")
         elif paired is not None and items is not None:
             found = planning.power_of_paired_rates(*paired, items)
             out.print(
@@ -572,6 +584,10 @@ def plan(
             out.print(f"{n:,} items judged by both show {paired[0]:g} against {paired[1]:g} with power {power:g}.")
     except ValueError as error:
         raise UserError(str(error)) from None
+
+
+def _names(labels: str | None) -> list[str] | None:
+    return [x.strip() for x in labels.split(",")] if labels else None
 
 
 def _print_frame(frame: Any, format_: Format, columns: Sequence[str]) -> None:

@@ -19,6 +19,11 @@ def decimal(value: float | None, digits: int = 3) -> str:
     return "–" if value is None else f"{value:.{digits}f}".replace("-", "−")
 
 
+def p_value(value: float | None) -> str:
+    """A p-value as people read it: never 0."""
+    return "–" if value is None else "< 0.0001" if value < 0.0001 else f"{value:.4f}"
+
+
 def count(value: int | None) -> str:
     return "–" if value is None else f"{value:,}"
 
@@ -45,7 +50,7 @@ def _environment() -> jinja2.Environment:
         trim_blocks=True,
         lstrip_blocks=True,
     )
-    environment.filters |= {"percent": percent, "decimal": decimal, "count": count, "cell": cell}
+    environment.filters |= {"percent": percent, "decimal": decimal, "count": count, "cell": cell, "p_value": p_value}
     environment.globals["span"] = span
     style = files("moderation_pipelines").joinpath("templates/style.css").read_text()
     environment.globals["style"] = Markup(style)  # noqa: S704 - our own file

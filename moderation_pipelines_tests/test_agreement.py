@@ -12,7 +12,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from moderation_pipelines.agreement import Scale, agreement
+from moderation_pipelines.agreement import Scale, agreement, one_vote_each
 from moderation_pipelines.agreement import item_votes as item_votes_module
 from moderation_pipelines.agreement.coefficients import Metric, krippendorff_alpha, linearised, percent_agreement
 from moderation_pipelines.agreement.disagreement import Clause, confused_labels, rater_pair_table, raters_apart
@@ -103,7 +103,7 @@ def test_agreement_worked_by_hand() -> None:
     [
         ({}, 0, "there is no counted vote"),
         ({"x": "a", "y": "b"}, 0, "no item has two or more votes"),
-        ({"x": "aa", "y": "aaa"}, 2, "every vote is the same label"),
+        ({"x": "aa", "y": "aaa"}, 2, "every vote compared is the same label"),
     ],
 )
 def test_undefined_is_null_with_n_and_a_note(items: dict[str, str], n_items: int, said: str) -> None:
@@ -242,7 +242,7 @@ def test_blocks_of_items_give_what_one_block_gives(monkeypatch: pytest.MonkeyPat
             "rater_id": [f"r{k}" for k in rng.integers(0, 40, 5000)],
             "label": rng.choice(["a", "b", "c"], 5000),
         }
-    )
+    ).unique(["item_id", "rater_id"], maintain_order=True)
     votes.write_parquet(file := tmp_path / "votes.parquet")
     scale = Scale(("a", "b", "c"))
     one = agreement(votes, scale, replicates=30)
@@ -303,7 +303,7 @@ BAD: dict[str, tuple[list[tuple[str, str | None, str | None]], int, str]] = {
     "one rater": ([("x", "r1", "a"), ("y", "r1", "b")], 0, "no item has two or more votes"),
     "one item, one vote": ([("x", "r1", "a")], 0, "no item has two or more votes"),
     "no overlap": ([("x", "r1", "a"), ("y", "r2", "b")], 0, "no item has two or more votes"),
-    "one label": ([("x", "r1", "a"), ("x", "r2", "a")], 1, "every vote is the same label"),
+    "one label": ([("x", "r1", "a"), ("x", "r2", "a")], 1, "every vote compared is the same label"),
     "no label at all": ([("x", "r1", None), ("x", "r2", None)], 0, "no counted vote"),
 }
 
@@ -452,6 +452,30 @@ def test_a_rater_stands_apart_by_hand() -> None:
     # t interval: sd of 0/1 halves .513, / sqrt(20) = .1147, t 2.093: +- .240.
     assert rows["r3"]["apart_high"] == pytest.approx(-0.26, abs=1e-3)
     assert rows["r3"]["apart_p"] < 0.001
+    # One-sided: who agrees more than the others do not stand apart.
+    assert rows["r0"]["apart_p"] > 0.99
     # r0 agrees with r1 and r2 always and with r3 on half: (1 + 2/3) / 2; the three others on those items the same less.
     assert rows["r0"]["pair_agreement"] == pytest.approx((1 + 2 / 3) / 2)
     assert rows["r0"]["apart"] == pytest.approx((2 / 3 - 1 / 3) / 2)
+
+
+def test_a_raters_repeats_are_refused_because_they_would_pass_for_agreement() -> None:
+    votes = pl.DataFrame({"item_id": ["x", "x", "x"], "rater_id": ["r1", "r1", "r2"], "label": ["a", "a", "b"]})
+    with pytest.raises(ValueError, match="1 votes repeat a rater's vote on an item"):
+        agreement(votes, "nominal")
+    assert one_vote_each(votes.lazy()).collect()["rater_id"].to_list() == ["r1", "r2"]
+
+
+def test_raters_alike_do_not_stand_apart_more_often_than_by_chance() -> None:
+    found = []
+    for seed in range(60):
+        rng = np.random.default_rng(seed)
+        items = {f"i{k}": "".join("ab"[int(rng.random() < 0.9)] for _ in range(5)) for k in range(60)}
+        found += raters_apart(votes_of(items), Scale(("a", "b")))["apart_p"].drop_nulls().to_list()
+    # At most as often as said: the differences are skewed to the other side.
+    assert np.mean(np.array(found) < 0.05) <= 0.05 + 3 * (0.05 * 0.95 / len(found)) ** 0.5
+
+
+def test_a_label_that_is_no_number_though_it_can_be_read_as_one_is_text() -> None:
+    with pytest.raises(ValueError, match="order of the labels is not known"):
+        agreement(votes_of({"x": "12"}).with_columns(label=pl.lit("nan")), "ordinal")

@@ -47,16 +47,18 @@ def test_the_table_for_people_has_its_notes_below(tmp_path: Path) -> None:
 
 def test_consensus_of_a_file_with_gold_and_a_tie(tmp_path: Path) -> None:
     VOTES.write_parquet(path := tmp_path / "votes.parquet")
-    found = consensus_of_file(path, "majority", None, ordered=False)
+    found, notes = consensus_of_file(path, "majority", None, ordered=False)
+    assert notes == ["not counted as votes: 1 of kind gold"]
+    assert found["method"].to_list() == ["majority", "gold", "majority"]
     assert found.select("item_id", "label", "n_votes").rows() == [("i", "mild", 3), ("j", "severe", 2), ("k", None, 2)]
     assert found["probability"].to_list() == [pytest.approx(2 / 3), 1.0, None]
     # In the order none, mild, severe the median of none and mild lies between them: no label either.
-    ordered = consensus_of_file(path, "median", ["none", "mild", "severe"], ordered=True)
+    ordered, _ = consensus_of_file(path, "median", ["none", "mild", "severe"], ordered=True)
     assert ordered["label"].to_list() == ["mild", "severe", None]
     done = modpipe("consensus", str(path), "--to", str(tmp_path / "labels.csv"))
     assert done.returncode == 0, done.stderr
     assert "3 items written" in done.stderr
-    assert pl.read_csv(tmp_path / "labels.csv").columns == ["item_id", "label", "probability", "n_votes"]
+    assert pl.read_csv(tmp_path / "labels.csv").columns == ["item_id", "label", "method", "probability", "n_votes"]
 
 
 @pytest.mark.parametrize(
@@ -65,7 +67,9 @@ def test_consensus_of_a_file_with_gold_and_a_tie(tmp_path: Path) -> None:
         ("votes.parquet", b"not parquet", "cannot be read as parquet"),
         ("votes.txt", b"", r"ends in .txt; one of .parquet, .csv, .jsonl is read"),
         ("votes.csv", b"item,label\nx,a\n", r'no column "item_id"; did you mean "item"'),
-        ("empty.csv", b"", "cannot be read as csv"),
+        ("case.csv", b"Item_ID,label\nx,a\n", r'no column "item_id"; rename "Item_ID"'),
+        ("empty.csv", b"", "is empty"),
+        ("lines.jsonl", b"not json\n", "every line must be one JSON object"),
     ],
 )
 def test_files_that_cannot_be_votes_say_why(tmp_path: Path, name: str, content: bytes, said: str) -> None:
@@ -82,15 +86,73 @@ def test_labels_off_the_scale_are_named(tmp_path: Path) -> None:
         consensus_of_file(path, "majority", ["none", "mild"], ordered=False)
     with pytest.raises(UserError, match="must be numbers"):
         agreement_of_file(path, "interval", [], 20)
+    with pytest.raises(UserError, match="give them in order"):
+        agreement_of_file(path, "ordinal", [], 20)
+    with pytest.raises(UserError, match="must differ"):
+        consensus_of_file(path, "majority", ["none", "mild", "mild", "severe"], ordered=False)
+    with pytest.raises(UserError, match="slice by a property"):
+        agreement_of_file(path, "nominal", ["label"], 20)
+
+
+def test_repeats_count_once_and_gold_is_no_vote(tmp_path: Path) -> None:
+    votes = published_votes().collect()
+    again = votes.with_columns(label=pl.lit("1"))
+    gold = votes.head(1).with_columns(kind=pl.lit("gold"), rater_id=pl.lit("desk"), label=pl.lit("5"))
+    pl.concat([again, votes, gold], how="diagonal").write_parquet(path := tmp_path / "votes.parquet")
+    table, notes = agreement_of_file(path, "nominal", replicates=20)
+    assert table.filter(coefficient="krippendorff_alpha")["value"][0] == pytest.approx(0.743421, abs=1e-6)
+    assert notes == [
+        "not counted as votes: 1 of kind gold",
+        "41 votes repeat a rater's vote on an item: the last one counts",
+    ]
+    # The first vote of each pair says 1; so does the last of nine.
+    own = table.filter(coefficient="intra_rater_agreement").to_dicts()[0]
+    assert (own["value"], own["n_items"]) == (pytest.approx(9 / 41), 41)
+
+
+@pytest.mark.parametrize("label", [[1, 2, 1, 2], [True, False, True, False], [["a", "b"], ["b", "a"], ["a"], ["a"]]])
+def test_labels_of_any_type(tmp_path: Path, label: list[object]) -> None:
+    frame = pl.DataFrame({"item_id": [1, 1, 2, 2], "rater_id": [1, 2, 1, 2], "label": label})
+    frame.write_parquet(path := tmp_path / "votes.parquet")
+    kind = "set" if isinstance(label[0], list) else "nominal"
+    table, _ = agreement_of_file(path, kind, replicates=20)  # type: ignore[arg-type]
+    expected = 1.0 if kind == "set" else 0.0
+    assert table.filter(coefficient="percent_agreement")["value"][0] == expected
+    assert consensus_of_file(path, "majority", None, ordered=False)[0].height == 2
+
+
+def test_a_file_without_a_single_vote_gives_null_rows(tmp_path: Path) -> None:
+    (path := tmp_path / "votes.csv").write_text("item_id,rater_id,label\n")
+    table, _ = agreement_of_file(path, "nominal", replicates=20)
+    assert table["value"].null_count() == table.height > 0
+    assert consensus_of_file(path, "dawid_skene", None, ordered=False)[0].is_empty()
+
+
+def test_a_kind_nobody_knows_and_votes_without_an_item_are_refused(tmp_path: Path) -> None:
+    VOTES.with_columns(kind=pl.lit("golden")).write_csv(path := tmp_path / "kinds.csv")
+    with pytest.raises(UserError, match='kind "golden" is not known; did you mean "gold"'):
+        agreement_of_file(path, "nominal")
+    VOTES.with_columns(item_id=pl.lit(None, dtype=pl.String)).write_parquet(path := tmp_path / "items.parquet")
+    for run in (lambda: agreement_of_file(path, "nominal"), lambda: consensus_of_file(path, "majority", None, False)):
+        with pytest.raises(UserError, match="have no item_id"):
+            run()
+
+
+def test_gold_may_have_a_label_no_rater_gave(tmp_path: Path) -> None:
+    VOTES.with_columns(label=pl.when(pl.col("kind") == "gold").then(pl.lit("rare")).otherwise("label")).write_csv(
+        path := tmp_path / "votes.csv"
+    )
+    found, _ = consensus_of_file(path, "dawid_skene", None, ordered=False)
+    assert found.filter(item_id="j").select("label", "probability").row(0) == ("rare", 1.0)
 
 
 @pytest.mark.parametrize(
     ("arguments", "said"),
     [
         (["--rate", "0.8", "--half-width", "0.03"], "items give a rate of 0.8"),
-        (["--rates", "0.25", "0.4"], "152 items in each group"),
+        (["--rates", "0.25", "0.4"], "152 items a group"),
         (["--rates", "0.5", "0.75", "--items", "50"], "power 0.740"),
-        (["--paired", "0.05", "0.45"], "23 items judged by both"),
+        (["--paired", "0.05", "0.45"], "25 items judged by both"),
     ],
 )
 def test_plans(arguments: list[str], said: str) -> None:
@@ -105,7 +167,7 @@ def test_plans(arguments: list[str], said: str) -> None:
         ([], "give one of"),
         (["--rate", "0.8"], "--half-width"),
         (["--rates", "0.5", "0.5"], "the two rates are equal"),
-        (["--paired", "0.7", "0.7"], "equal"),
+        (["--paired", "0.3", "0.3"], "equal"),
         (["--rate", "1.8", "--half-width", "0.1"], "between 0 and 1"),
     ],
 )
@@ -120,8 +182,6 @@ def test_comparing_names_who_is_there(line: tuple[Home, subprocess.CompletedProc
     done = modpipe("compare", "harassment", "baseline-ngram", "gpt", "--home", str(line[0].root))
     assert done.returncode == 1
     assert 'judge "gpt" did not score harassment v0001; scored by: baseline-ngram' in done.stderr
-    same = modpipe(
-        "compare", "harassment", "v1", "v1", "--judge", "baseline-ngram", "--home", str(line[0].root), "--format", "csv"
-    )
-    assert same.returncode == 0, same.stderr
-    assert "baseline-ngram v0001" in same.stdout
+    same = modpipe("compare", "harassment", "v1", "v1", "--judge", "baseline-ngram", "--home", str(line[0].root))
+    assert same.returncode == 1
+    assert "give the earlier version first" in same.stderr

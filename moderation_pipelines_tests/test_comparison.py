@@ -200,10 +200,32 @@ def test_items_for_two_rates(arguments: tuple[float, float, float], items: int) 
 
 def test_items_for_paired_rates() -> None:
     # Connor (1987), Biometrics 43, 207-211: discordant shares .05 and .45 at power .8 need 22.01, so 23 items.
-    assert items_for_paired_rates(0.05, 0.45) == 23
-    assert power_of_paired_rates(0.05, 0.45, 23) == pytest.approx(0.8194, abs=1e-4)
+    assert items_for_paired_rates(0.05, 0.45, exact=False) == 23
     # By hand for .1 and .2: (1.959964 sqrt(.3) + .841621 sqrt(.29))^2 / .01 = 233.09.
-    assert items_for_paired_rates(0.1, 0.2) == 234
+    assert items_for_paired_rates(0.1, 0.2, exact=False) == 234
+    # The exact test asks for more; its power is what the sum over its own distribution says.
+    n = items_for_paired_rates(0.1, 0.2)
+    assert 234 <= n <= 260
+    assert power_of_paired_rates(0.1, 0.2, n) >= 0.8
+
+
+def test_exact_power_of_few_discordant_items_by_hand() -> None:
+    # All items discordant and one way: five give p = 2 / 32, six 2 / 64, so six are needed and then surely enough.
+    assert power_of_paired_rates(1.0, 0.0, 5) == 0.0
+    assert power_of_paired_rates(1.0, 0.0, 6) == pytest.approx(1.0)
+    assert items_for_paired_rates(1.0, 0.0) == 6
+
+
+def test_exact_power_by_simulation() -> None:
+    rng = np.random.default_rng(1)
+    draws = rng.multinomial(80, [0.3, 0.1, 0.6], size=4000)
+    rejected = 0
+    for only_first, only_second, _ in draws:
+        first = np.repeat([1.0, 0.0], [only_first, only_second])
+        p = mcnemar_exact(first, 1 - first).p_value
+        rejected += p is not None and p <= 0.05
+    # Binomial standard error of 4,000 draws at most .0079.
+    assert rejected / 4000 == pytest.approx(power_of_paired_rates(0.3, 0.1, 80), abs=0.03)
 
 
 def test_power_of_two_rates() -> None:
@@ -227,6 +249,8 @@ def test_items_for_an_interval_are_just_enough() -> None:
         (lambda: items_for_paired_rates(0.2, 0.2), "equal"),
         (lambda: items_for_paired_rates(0.7, 0.6), "at most 1"),
         (lambda: items_for_interval(0.5, 0.0), "between 0 and 1"),
+        (lambda: power_of_paired_rates(-0.1, 0.2, 100), "between 0 and 1"),
+        (lambda: power_of_two_rates(0.5, 0.6, -5), "1 or more"),
     ],
 )
 def test_plans_that_cannot_be_say_why(call: object, said: str) -> None:

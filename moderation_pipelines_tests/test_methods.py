@@ -9,6 +9,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from moderation_pipelines.consensus import choice
 from moderation_pipelines.consensus.choice import MIN_GOLD, measure_methods
 from moderation_pipelines.consensus.crowdlab import crowdlab
 from moderation_pipelines.consensus.dawid_skene import dawid_skene, mace, one_coin
@@ -328,3 +329,22 @@ def test_relabelling_relabels_the_posterior(triples: list[tuple[int, int, int]])
 def test_an_index_outside_its_range_is_an_error() -> None:
     with pytest.raises(ValueError, match="labels must lie between 0 and 1"):
         vote_matrix(np.array([0]), np.array([0]), np.array([2]), 1, 1, 2)
+
+
+def test_adjudicated_items_teach_but_do_not_measure() -> None:
+    truth, votes, _ = planted(9, 400)
+    adjudicated = np.where(np.arange(400) < 200, truth, -1)
+    none = np.full(400, -1)
+    rows = measure_methods(votes, none, (False, True, True), ordinal=False, wanted=None, taught=adjudicated)
+    assert all(m.n_gold == 0 and m.accuracy is None for m in rows)
+
+
+def test_a_window_over_the_limit_keeps_gold_and_says_what_was_cut(monkeypatch: pytest.MonkeyPatch) -> None:
+    truth, votes, _ = planted(9, 600)
+    gold = np.where(np.arange(600) % 2 == 0, truth, -1)
+    monkeypatch.setattr(choice, "MAX_VOTES", 1000)
+    rows = measure_methods(votes, gold, (False, True, True), ordinal=False, wanted=None)
+    (chosen,) = (m for m in rows if m.is_chosen)
+    # Five votes an item: two hundred of the three hundred gold items fit.
+    assert chosen.n_gold == 200
+    assert "on 200 of 300 gold items, within 1,000 votes" in str(chosen.note)

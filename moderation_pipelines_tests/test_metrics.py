@@ -92,11 +92,23 @@ def test_metrics_worked_by_hand() -> None:
 
 
 def test_weights_are_honoured() -> None:
-    # A caught violating item of weight 9 and a missed one of weight 1: recall 0.9, effective n (10)^2/82.
+    # A caught violating item of weight 9 and a missed one of weight 1: recall 0.9.
     m = by_name(slice_metrics(scored([1, 1, 0], [1, 0, 0], weight=[9, 1, 1]), 200, 1))
     assert m["recall"]["value"] == pytest.approx(0.9)
-    assert m["recall"]["interval"] == "wilson_effective_n"
-    assert m["recall"]["ci_low"] == pytest.approx(wilson_interval(0.9 * 100 / 82, 100 / 82).low)
+    assert m["recall"]["interval"] == "beta"
+    assert float(str(m["recall"]["ci_low"])) < 0.2 < 0.9 <= float(str(m["recall"]["ci_high"]))
+
+
+def test_weights_that_differ_make_unseen_false_alarms_possible() -> None:
+    # 200 violating items of weight 5, 180 flagged; 200 fine ones of weight 495, none flagged. The rate of false alarms
+    # may be 3 / 200 (the rule of three), which is 1,485 of weight against 900 rightly flagged: precision may be .38.
+    truth, flagged = [1] * 200 + [0] * 200, [1.0] * 180 + [0.0] * 220
+    m = by_name(slice_metrics(scored(truth, flagged, weight=[5.0] * 200 + [495.0] * 200), 2000, 1))
+    precision = m["precision"]
+    assert (precision["value"], precision["interval"]) == (1.0, "beta")
+    # Jeffreys' upper 97.5 % limit of 0 in 200 is .0124: 900 / (900 + .0124 x 99,000) = .42.
+    assert float(str(precision["ci_low"])) == pytest.approx(0.42, abs=0.05)
+    assert float(str(m["f1"]["ci_low"])) < 0.65
 
 
 def test_missing_outcomes_are_in_no_denominator_but_bounded() -> None:

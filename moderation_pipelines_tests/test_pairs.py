@@ -63,7 +63,8 @@ def test_two_judges_by_hand(release: Release) -> None:
     assert row["difference"] == pytest.approx(row["value_b"] - row["value_a"])
     assert row["ci_low"] < row["difference"] < row["ci_high"]
     assert row["difference"] == pytest.approx(5 / n)
-    assert table["p_adjusted"].null_count() == 0
+    # The test is of accuracy, and stands there alone.
+    assert set(table.filter(pl.col("p_value").is_not_null())["metric"]) == {"accuracy"}
     daily = comparisons_table(scores, [release], DAY, 100)
     assert daily.columns == list(COMPARISONS.schema)
     assert set(daily["metric"]) == {"precision", "recall", "f1", "accuracy", "fpr"}
@@ -86,10 +87,11 @@ def test_one_judge_on_two_releases(small: SmallHome, release: Release) -> None:
     )
     table = compare_releases(scores, release, new, "a", replicates=100)
     row = table.filter(slice="all", metric="precision").to_dicts()[0]
+    tested = table.filter(slice="all", metric="accuracy").to_dicts()[0]
     n_violating = int(release.items()["violating"].sum())
     # The same answers; one label turned fine makes one of them a false alarm.
     assert (row["value_a"], row["value_b"]) == (1.0, pytest.approx(1 - 1 / n_violating))
-    assert (row["n_only_a"], row["n_only_b"], row["p_value"]) == (1, 0, 1.0)
+    assert (tested["n_only_a"], tested["n_only_b"], tested["p_value"]) == (1, 0, 1.0)
     assert (row["judge_a"], row["judge_b"]) == ("a v0001", "a v0002")
 
 

@@ -67,13 +67,20 @@ def confused_labels(
 ) -> pl.DataFrame:
     """Which pairs of labels raters confuse: over all votes, by each column of ``by``, and by clause.
 
-    Columns: slice, slice_value, label_a, label_b; n_items: items that got both; n_disputed: items whose votes differ;
-    share: of all disagreement (pairs of differing votes, an item's weighted by 1 / (votes - 1)) how much is between
-    these two, 0 to 1; lift: that share over what chance would give with these label frequencies (1: no more than
-    chance, 2: twice as often). Intervals: 95 % percentile bootstrap by item, null below ten disputed items. In slice
+    Columns: slice, slice_value, label_a, label_b; n_items: items that got both; n_disputed: items whose votes differ
+    (of a clause: with its label among them); share: of all disagreement (pairs of differing votes, an item's
+    weighted by 1 / (votes - 1)) how much is between share: of all disagreement (pairs of differing votes, an item's
+    weighted by 1 / (votes - 1)) how much is between these two, 0 to 1; lift: that share over what chance would give
+    with these label frequencies (1: no more than chance, 2: twice as often).
+    Intervals: 95 % percentile bootstrap by item, null below ten disputed items. In slice
     «clause» the shares are of the disagreement that has the clause's label on one side (label_a). Pairs nobody
     confused are left out.
     """
+    if replicates < 1:
+        raise ValueError(f"replicates must be 1 or more, not {replicates}")
+    for clause in clauses:
+        if clause.label not in scale.labels:
+            raise ValueError(f'clause "{clause.id}" names label "{clause.label}"; known: {list(scale.labels)}')
     rows: list[dict[str, object]] = []
     for column in (None, *by):
         for sliced in slices_of(item_votes(votes, scale, column, with_raters=False)):
@@ -101,7 +108,10 @@ def _confused(
     if not pairs or not paired.n_items:
         return
     rows, columns = (np.array(side) for side in zip(*pairs, strict=True))
-    disputed = paired.items[(paired.counts > 0).sum(axis=1) > 1].sum()
+    differing = (paired.counts > 0).sum(axis=1) > 1
+    if about is not None:
+        differing &= paired.counts[:, about] > 0
+    disputed = paired.items[differing].sum()
     share, lift = _shares(paired.as_seen().coincidences, rows, columns)
     drawn = [_shares(some.coincidences, rows, columns) for some in paired.resampled(replicates, seed)]
     shares, lifts = (np.concatenate(part) for part in zip(*drawn, strict=True))
@@ -188,8 +198,10 @@ def raters_apart(votes: VotesSource, scale: Scale) -> pl.DataFrame:
 
     Columns: rater_id; n_shared: items also voted on by others; pair_agreement: mean over those items of the share of
     the others' votes that equal the rater's; apart: pair_agreement minus the agreement of the others among themselves
-    on the same items (items with two or more others), below 0 where the rater stands apart; apart_p: two-sided
-    p-value of a t-test over items. 95 % t intervals over items; null below ten items. Empty for anonymous votes.
+    on the same items (items with two or more others), below 0 where the rater stands apart; apart_p: p-value of
+    a one-sided t-test over items that the rater agrees less. (The other side is no question worth asking: beside one
+    bad rater every good one agrees more than the others among themselves.) 95 % t intervals over items; null below ten
+    items and where nothing varies. Empty for anonymous votes.
     """
     grouped = item_votes(votes, scale)
     if grouped.raters is None:
@@ -234,11 +246,13 @@ def _apart_row(name: str, sums: FloatArray) -> dict[str, object]:
             continue
         mean = total / n
         row["pair_agreement" if stem == "pair" else stem] = mean
-        se = float(np.sqrt(max(squares - n * mean * mean, 0.0) / (n * (n - 1)))) if n > 1 else float("nan")
-        if n < FEW_ITEMS or not se > 0:
+        spread = squares - n * mean * mean
+        # Below rounding error nothing varies, and an interval would be a point.
+        se = float(np.sqrt(spread / (n * (n - 1)))) if n > 1 and spread > 1e-12 * squares else 0.0
+        if n < FEW_ITEMS or se == 0:
             continue
         sure = t_interval(mean, se, n - 1, low=0.0 if stem == "pair" else -1.0)
         row[f"{stem}_low"], row[f"{stem}_high"] = sure.low, sure.high
         if stem == "apart":
-            row["apart_p"] = float(2 * stdtr(n - 1, -abs(mean) / se))
+            row["apart_p"] = float(stdtr(n - 1, mean / se))
     return row

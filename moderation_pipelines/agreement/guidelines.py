@@ -54,7 +54,14 @@ def guideline_comparisons(
     difference may come from the items, not from the text, and the note says so. Null with fewer than ten items under
     one of them. Source: Good (2005), Permutation, Parametric and Bootstrap Tests, 3rd ed., chapters 3 and 5.
     """
-    frame = as_lazy(votes).filter(pl.col("guideline").is_not_null())
+    frame = as_lazy(votes)
+    missing = {"item_id", "label", "guideline"} - set(frame.collect_schema().names())
+    if missing:
+        raise ValueError(f"votes have no column {', '.join(sorted(missing))}")
+    frame = frame.filter(pl.col("guideline").is_not_null() & pl.col("label").is_not_null())
+    stray = frame.select(pl.col("label").unique()).filter(~pl.col("label").is_in(list(scale.labels))).collect()
+    if stray.height:
+        raise ValueError(f"labels not on the scale: {sorted(stray['label'])[:5]}; known: {list(scale.labels)}")
     if versions is None:
         versions = sorted(frame.select(pl.col("guideline").unique()).collect()["guideline"].to_list())
     rows = []

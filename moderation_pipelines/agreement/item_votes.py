@@ -18,7 +18,7 @@ import polars as pl
 from numpy.typing import NDArray
 
 from moderation_pipelines.agreement.patterns import IntArray
-from moderation_pipelines.agreement.scale import Scale
+from moderation_pipelines.agreement.scale import SET_SEPARATOR, Scale
 from moderation_pipelines.errors import did_you_mean
 
 UNKNOWN = "unknown"
@@ -41,6 +41,7 @@ class Block:
     cells: np.ndarray
     slices: np.ndarray
     keys: np.ndarray
+    n_repeats: int = 0
 
     @property
     def n_items(self) -> int:
@@ -75,6 +76,11 @@ class ItemVotes:
         return len(self.scale.labels)
 
     @property
+    def n_repeats(self) -> int:
+        """Votes that repeat the vote of the same named rater on the same item."""
+        return sum(block.n_repeats for block in self.blocks)
+
+    @property
     def n_cells(self) -> int:
         return self.n_labels * (1 if self.raters is None else len(self.raters))
 
@@ -93,7 +99,7 @@ def item_votes(source: VotesSource, scale: Scale, by: str | None = None, with_ra
 
     ``source``: Parquet file or files, read in batches, or a frame. Columns: item_id, label and, where there,
     rater_id and ``by``. Votes without a label are missing and left out; a null ``by`` is «unknown». Raises ValueError
-    naming labels that are not on the scale, or a column that is missing.
+    naming labels that are not on the scale, or a column that is missing, and for votes without item_id.
     """
     frame = as_lazy(source)
     columns = frame.collect_schema().names()
@@ -131,10 +137,19 @@ def item_votes(source: VotesSource, scale: Scale, by: str | None = None, with_ra
 
 
 def as_lazy(source: VotesSource) -> pl.LazyFrame:
-    """Votes as a lazy frame, whatever they came as."""
+    """Votes as a lazy frame, whatever they came as, with labels as text: a list of words is a set of them."""
     if isinstance(source, pl.LazyFrame | pl.DataFrame):
-        return source.lazy()
-    return pl.scan_parquet(source if isinstance(source, Path) else list(source), glob=False)
+        frame = source.lazy()
+    else:
+        frame = pl.scan_parquet(source if isinstance(source, Path) else list(source), glob=False)
+    dtype = frame.collect_schema().get("label")
+    if dtype is None or dtype == pl.String:
+        return frame
+    label = pl.col("label")
+    if isinstance(dtype, pl.List):
+        words = label.cast(pl.List(pl.String)).list.drop_nulls().list.unique().list.sort()
+        return frame.with_columns(label=words.list.join(SET_SEPARATOR))
+    return frame.with_columns(label=label.cast(pl.String))
 
 
 class _Reader:
@@ -169,7 +184,10 @@ class _Reader:
             value = pl.col(self.by).cast(pl.String).fill_null(UNKNOWN)
             columns["slice"] = _code(value, self.slices)
             key = pl.struct(key, value.alias("slice_value"))
+        columns["nameless"] = pl.col("item_id").is_null()
         coded = frame.filter(pl.col("label").is_not_null()).select(key=key.hash(), **columns).collect()
+        if nameless := int(coded["nameless"].sum()):
+            raise ValueError(f"{nameless:,} votes have no item_id; leave them out or name their item")
         if coded["label"].null_count():
             stray = frame.select(label.unique()).filter(~pl.col("label").is_in(labels)).collect()["label"]
             raise ValueError(f"labels not on the scale: {sorted(stray.to_list())[:5]}; known: {labels}")
@@ -206,7 +224,7 @@ def _scatter(batch: pl.DataFrame, parts: list[list[_Part]], bits: int, sliced: b
 
 
 def _grouped(parts: list[_Part], n_labels: int, rater_code: np.ndarray | None, slice_code: np.ndarray | None) -> Block:
-    """A block's votes, sorted by item; in what order within an item does not matter to any use."""
+    """A block's votes, sorted by item."""
     key, label, rater, *sliced = (np.concatenate(c) for c in zip(*parts, strict=True))
     cell = label if rater_code is None else rater_code[rater] * np.uint32(n_labels) + label
     order = np.argsort(key)
@@ -218,4 +236,13 @@ def _grouped(parts: list[_Part], n_labels: int, rater_code: np.ndarray | None, s
         slices = slice_code[sliced[0][order[first]]]
     else:
         slices = np.zeros(len(first), np.uint32)
-    return Block(starts, cell[order], slices, key[first])
+    # Within an item by cell: the order of delivery leaves no trace, and a rater's repeats stand side by side.
+    item = np.repeat(np.arange(len(first), dtype=np.uint64), np.diff(starts))
+    both = (item << np.uint64(32)) | cell[order]
+    both.sort()
+    cell = (both & np.uint64(0xFFFFFFFF)).astype(np.uint32)
+    n_repeats = 0
+    if rater_code is not None:
+        same = both[1:] >> np.uint64(32) == both[:-1] >> np.uint64(32)
+        n_repeats = int((same & (cell[1:] // n_labels == cell[:-1] // n_labels)).sum()) if n_labels else 0
+    return Block(starts, cell, slices, key[first], n_repeats)

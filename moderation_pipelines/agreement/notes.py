@@ -17,7 +17,7 @@ def why_undefined(patterns: Patterns) -> str:
         return "undefined: no item has two or more votes"
     if patterns.counts.shape[1] < 2:
         return "undefined: the scale has one label only"
-    return "undefined: every vote is the same label, so there is no variation to agree on"
+    return "undefined: every vote compared is the same label, so there is no variation to agree on"
 
 
 def caution(name: str, value: float, agreeing: float, shares: FloatArray, labels: tuple[str, ...]) -> str | None:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
-from typing import Literal
+from typing import Literal, get_args
 
 import numpy as np
 import polars as pl
@@ -93,23 +93,35 @@ def agreement(
     (docs/statistics.md): the bootstrap's BCa, but for the coefficients that look at who voted (conger_kappa,
     cohen_kappa), which are not made from label counts and have an analytic one. Below ten items there is none, and none
     where everyone agrees (percent agreement then has Wilson's).
-    Raises ValueError for a label that is not on the scale and for missing columns.
+    Raises ValueError for a label that is not on the scale, for missing columns, and for votes that repeat a rater's
+    vote on an item: they would pass for agreement between raters. Keep one of them (:func:`one_vote_each`) and give the
+    repeats to :func:`intra_rater_agreement`.
     """
     if replicates < 1:
         raise ValueError(f"replicates must be 1 or more, not {replicates}")
+    if interval not in get_args(IntervalMethod):
+        raise ValueError(f'interval "{interval}" is not known; one of {", ".join(get_args(IntervalMethod))}')
     if isinstance(scale, str):
         scale = scale_of_votes(as_lazy(votes), scale)
     rows: list[dict[str, object]] = []
     for column in (None, *by):
         grouped = item_votes(votes, scale, column)
+        if grouped.n_repeats:
+            raise ValueError(
+                f"{grouped.n_repeats:,} votes repeat a rater's vote on an item; keep one of them, the last, say"
+            )
         reason = too_many_pairs(grouped)
         pairs = None if reason else rater_pairs(grouped)
         for k, sliced in enumerate(slices_of(grouped)):
             pack = _Pack(sliced, scale, pairs[k] if pairs else None, reason, replicates, interval)
             named = {"slice": column or "all", "slice_value": sliced.name}
-            rows += [named | row for row in pack.rows(seed_from(seed, column or "all", sliced.name))]
+            # One seed for all slices: the same votes have the same interval wherever they stand.
+            rows += [named | row for row in pack.rows(seed_from(seed))]
         if column is None and not rows:
-            rows += [{"slice": "all", "slice_value": None} | row for row in _nothing(scale, replicates, interval)]
+            rows += [
+                {"slice": "all", "slice_value": None} | row
+                for row in _Pack(_no_votes(scale), scale, None, None, replicates, interval).rows(0)
+            ]
     return pl.DataFrame(rows, schema=COEFFICIENT_SCHEMA)
 
 
@@ -129,16 +141,16 @@ def intra_rater_agreement(
     frame = repeated_votes(lazy)
     rows: list[dict[str, object]] = []
     for column in (None, *by):
-        for sliced in slices_of(item_votes(frame, scale, column)):
+        slices = slices_of(item_votes(frame, scale, column)) or ([_no_votes(scale)] if column is None else [])
+        for sliced in slices:
             named = {"slice": column or "all", "slice_value": sliced.name}
             pack = _Pack(sliced, scale, None, None, replicates, "auto")
-            rows += [named | row for row in pack.intra_rows(seed_from(seed, "intra", column or "all", sliced.name))]
+            rows += [named | row for row in pack.intra_rows(seed_from(seed, "intra"))]
     return pl.DataFrame(rows, schema=COEFFICIENT_SCHEMA)
 
 
-def _nothing(scale: Scale, replicates: int, interval: IntervalMethod) -> Iterator[dict[str, object]]:
-    none = Slice(None, Patterns(np.zeros((0, len(scale.labels))), np.zeros(0)), None, None, None, 0)
-    return _Pack(none, scale, None, None, replicates, interval).rows(0)
+def _no_votes(scale: Scale) -> Slice:
+    return Slice(None, Patterns(np.zeros((0, len(scale.labels))), np.zeros(0)), None, None, None, 0)
 
 
 @dataclass(frozen=True)
@@ -150,6 +162,7 @@ class _Coefficient:
     samples: Callable[[Samples], FloatArray] | None = None
     estimate: Estimate | None = None
     note: str | None = None
+    n_items: int | None = None
 
 
 @dataclass(frozen=True)
@@ -227,9 +240,9 @@ class _Pack:
             yield _Coefficient(name, label, samples=lambda m, k=k: values(m)[:, k])  # type: ignore[misc]
 
     def _from_raters(self) -> Iterator[_Coefficient]:
-        anonymous = "undefined: votes are anonymous, and this coefficient needs to know who voted"
+        anonymous = "undefined: some votes are anonymous, and this needs to know who voted; leave them out to have it"
         conger = conger_kappa(self.sliced)
-        note = anonymous if self.sliced.given is None and self.patterns.n_items else None
+        note = anonymous if self.sliced.given is None and self.patterns.n_items else self._one_rater()
         yield _Coefficient("conger_kappa", estimate=conger, note=note)
         kinds: list[tuple[str, Weighting]] = [("", "identity")]
         if self.scale.kind in ("ordinal", "interval", "ratio"):
@@ -237,10 +250,11 @@ class _Pack:
         for suffix, weighting in kinds:
             if self.pairs is None:
                 reason = self.no_pairs if self.patterns.n_items else None
-                yield _Coefficient(f"cohen_kappa{suffix}", estimate=UNDEFINED, note=reason)
+                yield _Coefficient(f"cohen_kappa{suffix}", estimate=UNDEFINED, note=reason or self._one_rater())
                 continue
             mean = mean_cohen_kappa(self.pairs, agreement_weights(self.scale, weighting))
-            yield _Coefficient(f"cohen_kappa{suffix}", estimate=mean.estimate, note=_pairs_note(mean))
+            note = _pairs_note(mean)
+            yield _Coefficient(f"cohen_kappa{suffix}", estimate=mean.estimate, note=note, n_items=mean.n_items or None)
 
     def _finished(self, coefficients: Sequence[_Coefficient], seed: int) -> Iterator[dict[str, object]]:
         p = self.patterns
@@ -261,6 +275,8 @@ class _Pack:
             if c.samples is None and c.estimate is not None:
                 value = c.estimate.value
             row = {"coefficient": c.name, "label": c.label, **common}
+            if c.n_items is not None:
+                row["n_items"] = c.n_items
             if np.isnan(value):
                 nothing = dict.fromkeys(("value", "ci_low", "ci_high", "se", "interval"))
                 yield row | nothing | {"note": c.note or self._why_undefined(c)}
@@ -323,6 +339,10 @@ class _Pack:
         if interval.low is None or interval.low == interval.high:
             return none, "", notes.ONE_VALUE
         return interval, method, None
+
+    def _one_rater(self) -> str | None:
+        alone = self.sliced.n_paired_raters is not None and self.sliced.n_paired_raters < 2 and self.patterns.n_rated
+        return "undefined: fewer than two raters voted on the same item" if alone else None
 
     def _why_undefined(self, c: _Coefficient) -> str:
         if c.name == "specific_agreement" and self.patterns.n_items:

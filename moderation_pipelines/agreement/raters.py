@@ -95,8 +95,10 @@ class RaterPairs:
 
 def too_many_pairs(votes: ItemVotes) -> str | None:
     """Why pairwise kappas are not computed; None if they are."""
+    if not votes.blocks:
+        return "undefined: there is no counted vote"
     if votes.raters is None:
-        return "undefined: votes are anonymous, so raters cannot be paired"
+        return "undefined: some votes are anonymous, so raters cannot be paired; leave them out to have it"
     pairs = sum(int((block.votes * (block.votes - 1) // 2).sum()) for block in votes.blocks)
     n_raters = len(votes.raters)
     possible = n_raters * (n_raters - 1) / 2
@@ -112,7 +114,7 @@ def rater_pairs(votes: ItemVotes) -> list[RaterPairs]:
     """Pairs of votes on one item by different raters, per slice. Needs named raters. Of a rater's several votes on an
     item each pairs with the others' votes, none with each other."""
     n_labels, n_slices = votes.n_labels, len(votes.names)
-    found = votes.each(lambda block: _pairs_of_block(block, n_labels))
+    found = votes.each(lambda block: _pairs_of_block(block, max(n_labels, 1)))
     offsets = np.cumsum([0, *(block.n_items for block in votes.blocks)])
     columns = [np.concatenate(c) for c in zip(*found, strict=True)] if found else [np.zeros(0, np.int64)] * 4
     sizes = [len(f[0]) for f in found]
@@ -197,9 +199,11 @@ def cohen_kappas(table: FloatArray, weights: FloatArray) -> PairwiseKappa:
 
 @dataclass(frozen=True)
 class MeanKappa:
-    """Mean of the pairwise kappas; ``n_pairs`` in it, ``n_small`` left out for few shared items, ``n_undefined``."""
+    """Mean of the pairwise kappas; ``n_pairs`` in it, on ``n_items``; ``n_small`` left out for few shared items,
+    ``n_undefined`` for using one label only."""
 
     estimate: Estimate
+    n_items: int
     n_pairs: int
     n_small: int
     n_undefined: int
@@ -216,11 +220,12 @@ def mean_cohen_kappa(pairs: RaterPairs, weights: FloatArray) -> MeanKappa:
     used = ~np.isnan(kappas.value)
     n_undefined = int((~used).sum())
     if not used.any():
-        return MeanKappa(UNDEFINED, 0, pairs.n_small, n_undefined)
+        return MeanKappa(UNDEFINED, 0, 0, pairs.n_small, n_undefined)
     total = n[used].sum()
     mean = float((n[used] * kappas.value[used]).sum() / total)
     per_cell = np.where(used[:, None, None], kappas.influence + (kappas.value - mean)[:, None, None], 0.0) / total
     _, item = np.unique(pairs.item, return_inverse=True)
     per_item = np.bincount(item, weights=per_cell.reshape(len(n), -1)[pairs.pair, pairs.cell])
     se = float(np.sqrt((per_item**2).sum()))
-    return MeanKappa(Estimate(mean, se, se), int(used.sum()), pairs.n_small, n_undefined)
+    n_items = len(np.unique(pairs.item[used[pairs.pair]]))
+    return MeanKappa(Estimate(mean, se, se), n_items, int(used.sum()), pairs.n_small, n_undefined)

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 import polars as pl
 
 
@@ -14,3 +16,10 @@ def repeated_votes(votes: pl.LazyFrame) -> pl.LazyFrame:
     return votes.filter(pl.col("rater_id").is_not_null()).with_columns(
         item_id=both, rater_id=pl.lit(None, dtype=pl.String)
     )
+
+
+def one_vote_each(votes: pl.LazyFrame, over: Sequence[str] = ("item_id", "rater_id")) -> pl.LazyFrame:
+    """The last vote of every named rater on every item, and all anonymous ones, in the order of the rows."""
+    place = pl.col("place")
+    numbered = votes.with_row_index("place")
+    return numbered.filter(pl.col("rater_id").is_null() | (place == place.max().over(*over))).drop("place")

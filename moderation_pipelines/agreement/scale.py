@@ -125,21 +125,31 @@ def masi_distance(a: frozenset[str], b: frozenset[str]) -> float:
     return 1 - len(common) / len(a | b) * shape
 
 
+def _number(text: str) -> float:
+    value = float(text)
+    if not np.isfinite(value):
+        raise ValueError(text)
+    return value
+
+
 def scale_of_votes(votes: pl.LazyFrame, kind: Kind) -> Scale:
     """The scale a set of votes spans: its labels sorted, by value if they are numbers.
 
-    Raises ValueError when an interval or ratio scale has labels that are no numbers.
+    Raises ValueError when labels of an ordinal, interval or ratio scale are no numbers: nobody knows their order.
     """
-    labels: Sequence[str] = votes.select(pl.col("label").unique()).collect()["label"].drop_nulls().to_list()
+    labels: Sequence[str] = (
+        votes.select(pl.col("label").cast(pl.String).unique()).collect()["label"].drop_nulls().to_list()
+    )
     if kind == "set":
         return Scale(tuple(sorted(labels)), kind)
     try:
-        ordered = sorted(labels, key=lambda label: (float(label), label))
+        ordered = sorted(labels, key=lambda label: (_number(label), label))
     except ValueError:
         if kind in ("interval", "ratio"):
-            raise ValueError(
-                f"labels of {'an interval' if kind == 'interval' else 'a ratio'} scale must be numbers"
-            ) from None
+            raise ValueError(f"labels of scale {kind} must be numbers") from None
+        if kind == "ordinal":
+            found = ", ".join(sorted(labels)[:8])
+            raise ValueError(f"the order of the labels is not known: give them in order (there: {found})") from None
         return Scale(tuple(sorted(labels)), kind)
     numeric = kind in ("interval", "ratio")
     return Scale(tuple(ordered), kind, tuple(float(x) for x in ordered) if numeric else None)

@@ -46,31 +46,42 @@ def measure_methods(
     violating: Sequence[bool],
     ordinal: bool,
     wanted: Method | None,
+    taught: IntArray | None = None,
     methods: Sequence[Method] = METHODS,
 ) -> list[Measured]:
     """Every method's accuracy on gold items with votes, and which is chosen. In the order of METHODS.
 
-    ``gold``: label index per item or -1. Cross-validated: the items are split in five by their place; each fold is
-    labelled by a fit that knows the gold of the other four only. ``wanted``: the method the policy asks for; None
+    ``gold``: label index per item or -1; ``taught``: labels the fits may know but that are no measure, such as
+    those of adjudication, which are of disputed items only. Cross-validated: the items are split in five by their
+    place; each fold is labelled by a fit that knows the gold of the other four only. The chosen one's accuracy is
+    the best of several on the same gold, so a little too good. ``wanted``: the method the policy asks for; None
     chooses the most accurate, of equals the smaller rank error, then the simpler. With fewer than thirty gold items
     nothing is measured and the wanted, else ``dawid_skene``, is taken.
 
-    More than 100,000 votes are cut to as many, gold items first: a choice between methods needs no more.
+    More than 100,000 votes are cut to as many, gold items with few votes first: a choice between methods needs no
+    more. The note says if gold was cut.
     """
     methods = [m for m in methods if ordinal or m != "median"]
-    votes, gold = _cut(votes, gold)
+    taught = np.full(votes.n_items, -1) if taught is None else np.where(gold >= 0, -1, taught)
+    n_all = int(((gold >= 0) & (votes.votes > 0)).sum())
+    keep = _within_limit(votes, gold)
+    if not keep.all():
+        votes, gold, taught = votes.of_items(keep), gold[keep], taught[keep]
     known = (gold >= 0) & (votes.votes > 0)
     n_gold = int(known.sum())
+    cut = f"; on {n_gold:,} of {n_all:,} gold items, within {MAX_VOTES:,} votes" if n_gold < n_all else ""
     if n_gold < MIN_GOLD:
         chosen = wanted or FALLBACK
-        return [_unmeasured(votes, gold, m, m == chosen, n_gold, ordinal) for m in methods]
-    labels = {m: _cross_validated(votes, gold, m, ordinal) for m in methods}
+        everything = np.where(gold >= 0, gold, taught)
+        return [_unmeasured(votes, everything, m, m == chosen, n_gold, ordinal, cut) for m in methods]
+    labels = {m: _cross_validated(votes, gold, taught, m, ordinal) for m in methods}
     truth = gold[known]
     right = {m: (found[known] == truth).astype(np.float64) for m, (found, _) in labels.items()}
     error = {m: _rank_error(found[known], truth) if ordinal else None for m, (found, _) in labels.items()}
     # A method that labels nothing has no rank error: it ranks behind those that do.
     order = sorted(methods, key=lambda m: (-right[m].sum(), np.inf if (e := error[m]) is None else e, methods.index(m)))
     chosen = wanted or order[0]
+    n_right_of = {m: int(right[m].sum()) for m in methods}
     out = []
     for m in methods:
         found, fit = labels[m]
@@ -81,24 +92,34 @@ def measure_methods(
                 m, m == chosen, n_gold, n_right, n_right / n_gold, wilson_interval(n_right, n_gold),
                 n_called, int((called & np.array(violating)[truth]).sum()), error[m],
                 None if m == chosen else mcnemar_exact(right[chosen], right[m]).p_value,
-                fit.iterations, fit.converged, _remark(m, chosen, order[0], wanted),
+                fit.iterations, fit.converged, _remark(m, chosen, order, wanted, n_right_of, cut),
             )
         )  # fmt: skip
     return out
 
 
-def _remark(method: Method, chosen: Method, best: Method, wanted: Method | None) -> str | None:
+def _remark(
+    method: Method,
+    chosen: Method,
+    order: Sequence[Method],
+    wanted: Method | None,
+    n_right: dict[Method, int],
+    cut: str,
+) -> str | None:
+    """Why the chosen method was chosen, and what was as good or better."""
     if method != chosen:
         return None
-    if wanted is None:
-        return "chosen: most accurate on gold"
-    return "set in policy.yaml" if best == wanted else f"set in policy.yaml; {best} was more accurate on gold"
+    if wanted is not None:
+        better = n_right[order[0]] > n_right[chosen]
+        return "set in policy.yaml" + (f"; {order[0]} was more accurate on gold" if better else "") + cut
+    equal = [m for m in order if m != chosen and n_right[m] == n_right[chosen]]
+    return "chosen: most accurate on gold" + (f", as were {', '.join(equal)}" if equal else "") + cut
 
 
 def _unmeasured(
-    votes: VoteMatrix, gold: IntArray, method: Method, is_chosen: bool, n_gold: int, ordinal: bool
+    votes: VoteMatrix, gold: IntArray, method: Method, is_chosen: bool, n_gold: int, ordinal: bool, cut: str
 ) -> Measured:
-    note = f"not measured: {n_gold} gold items with votes, {MIN_GOLD} are needed"
+    note = f"not measured: {n_gold} gold items with votes, {MIN_GOLD} are needed{cut}"
     fit = aggregate(votes, method, gold, ordinal) if is_chosen and votes.n_votes else None
     return Measured(
         method, is_chosen, n_gold, 0, None, UNDEFINED, 0, 0, None, None,
@@ -106,25 +127,29 @@ def _unmeasured(
     )  # fmt: skip
 
 
-def _cut(votes: VoteMatrix, gold: IntArray) -> tuple[VoteMatrix, IntArray]:
+def _within_limit(votes: VoteMatrix, gold: IntArray) -> np.ndarray:
+    """Items whose votes fit within the limit: gold before others, few votes before many, else in order."""
     if votes.n_votes <= MAX_VOTES:
-        return votes, gold
-    order = np.argsort(gold < 0, kind="stable")
+        return np.ones(votes.n_items, dtype=bool)
+    order = np.lexsort((np.arange(votes.n_items), np.where(gold >= 0, votes.votes, 0), gold < 0))
     keep = np.zeros(votes.n_items, dtype=bool)
     keep[order[np.cumsum(votes.votes[order]) <= MAX_VOTES]] = True
-    return votes.of_items(keep), gold[keep]
+    return keep
 
 
-def _cross_validated(votes: VoteMatrix, gold: IntArray, method: Method, ordinal: bool) -> tuple[IntArray, Aggregate]:
+def _cross_validated(
+    votes: VoteMatrix, gold: IntArray, taught: IntArray, method: Method, ordinal: bool
+) -> tuple[IntArray, Aggregate]:
     """Labels of the gold items by fits that did not know them; and the fit that knows all gold."""
-    whole = aggregate(votes, method, gold, ordinal)
+    everything = np.where(gold >= 0, gold, taught)
+    whole = aggregate(votes, method, everything, ordinal)
     if method in ("majority", "median"):
         return aggregate(votes, method, None, ordinal).label, whole
     found = np.full(votes.n_items, -1)
     places = np.flatnonzero(gold >= 0)
     for fold in range(FOLDS):
         mine = places[fold::FOLDS]
-        seen = gold.copy()
+        seen = everything.copy()
         seen[mine] = -1
         found[mine] = aggregate(votes, method, seen, ordinal, restarts=1).label[mine]
     return found, whole

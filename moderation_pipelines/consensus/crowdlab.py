@@ -44,7 +44,8 @@ def crowdlab(votes: VoteMatrix, probabilities: FloatArray) -> Crowdlab:
         )
     given = np.asarray(~np.isnan(probabilities).any(axis=1))
     sums = probabilities[given].sum(axis=1)
-    if (probabilities[given] < 0).any() or (np.abs(sums - 1) > 1e-6).any():
+    partly = np.isnan(probabilities).any(axis=1) & ~np.isnan(probabilities).all(axis=1)
+    if partly.any() or (probabilities[given] < 0).any() or (np.abs(sums - 1) > 1e-6).any():
         raise ValueError("each row of probabilities must be shares of at least 0 that add up to 1, or NaN throughout")
     several = votes.votes >= 2
     majority = np.where(votes.votes > 0, decided(votes.shares, by_median=False), -1)

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
 
 import numpy as np
 
-from moderation_pipelines.consensus.matrix import FloatArray, IntArray, VoteMatrix
+from moderation_pipelines.consensus.matrix import Chunk, FloatArray, IntArray, VoteMatrix
 
 _LARGEST = 8.0
 
@@ -67,35 +68,51 @@ def glad(
 
 
 class _Glad:
+    """The steps, chunk by chunk of items: what a chunk needs stays in the cache."""
+
     def __init__(self, votes: VoteMatrix, gold: IntArray | None) -> None:
         self.votes = votes
-        self.item, self.rater, self.label = votes.item_of_vote, votes.raters, votes.labels
         self.fixed = np.zeros(votes.n_items, dtype=bool) if gold is None else gold >= 0
-        self.anchor = None if gold is None else np.eye(votes.n_labels)[np.maximum(gold, 0)]
-        self.flat = self.item * votes.n_labels + self.label
+        self.gold = np.zeros(votes.n_items, np.int64) if gold is None else gold
+
+    def _votes_of(self, chunk: Chunk) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+        """Item within the chunk, rater and label of each vote."""
+        votes = self.votes
+        cells = votes.cells[votes.starts[chunk.first] : votes.starts[chunk.end]]
+        item = np.repeat(np.arange(chunk.end - chunk.first), votes.votes[chunk.items])
+        return item, cells // votes.n_labels, cells % votes.n_labels
 
     def look(self, ability: FloatArray, log_easiness: FloatArray, prior: FloatArray) -> _State:
         """Expectation step and penalised log-likelihood at given parameters."""
         votes, k = self.votes, self.votes.n_labels
-        score = ability[self.rater] * np.exp(log_easiness)[self.item]
-        right = -np.logaddexp(0.0, -score)
-        wrong = -np.logaddexp(0.0, score) - np.log(max(k - 1, 1))
-        base = np.bincount(self.item, weights=wrong, minlength=votes.n_items)
-        extra = np.bincount(self.flat, weights=right - wrong, minlength=votes.n_items * k)
-        joint = extra.reshape(-1, k) + base[:, None] + np.log(prior)
-        top = joint.max(axis=1, keepdims=True)
-        weights = np.exp(joint - top)
-        norms = weights.sum(axis=1, keepdims=True)
-        posterior = weights / norms
-        free = (top + np.log(norms))[:, 0]
-        if self.anchor is not None:
-            known = (joint * self.anchor).sum(axis=1)
-            free = np.where(self.fixed, known, free)
-            posterior = np.where(self.fixed[:, None], self.anchor, posterior)
+        posterior, right = np.empty((votes.n_items, k)), np.empty(votes.n_votes)
+
+        def expect(chunk: Chunk) -> float:
+            item, rater, label = self._votes_of(chunk)
+            n = chunk.end - chunk.first
+            score = ability[rater] * np.exp(log_easiness[chunk.items])[item]
+            # log sigma(x) = min(x, 0) - log(1 + exp(-|x|)); log sigma(-x) is that minus x.
+            sure = np.minimum(score, 0.0) - np.log1p(np.exp(-np.abs(score)))
+            gain = score + np.log(max(k - 1, 1))
+            flat = item * k + label
+            joint = np.bincount(flat, weights=gain, minlength=n * k).reshape(n, k)
+            joint += (np.bincount(item, weights=sure - gain, minlength=n))[:, None] + np.log(prior)
+            top = joint.max(axis=1, keepdims=True)
+            weights = np.exp(joint - top)
+            norms = weights @ np.ones(k)
+            mine = weights / norms[:, None]
+            free = top[:, 0] + np.log(norms)
+            held = np.flatnonzero(self.fixed[chunk.items])
+            labels = self.gold[chunk.items][held]
+            free[held] = joint[held, labels]
+            mine[held] = np.eye(k)[labels]
+            posterior[chunk.items] = mine
+            right[votes.starts[chunk.first] : votes.starts[chunk.end]] = mine.reshape(-1)[flat]
+            return float(free.sum())
+
+        likelihood = sum(votes.each(expect))
         penalty = ((ability - 1) ** 2).sum() / 2 + (log_easiness**2).sum() / 2 - np.log(prior).sum()
-        return _State(
-            ability, log_easiness, prior, posterior, posterior.reshape(-1)[self.flat], float(free.sum() - penalty)
-        )
+        return _State(ability, log_easiness, prior, posterior, right, likelihood - float(penalty))
 
     def better(self, state: _State) -> _State:
         """One iteration: label shares, then abilities, then items; each kept only if the likelihood does not fall."""
@@ -106,7 +123,7 @@ class _Glad:
         move = self.easiness_step(state)
         return self.halved(state, lambda size: (state.ability, state.log_easiness + size * move, state.prior))
 
-    def halved(self, state: _State, moved) -> _State:  # type: ignore[no-untyped-def]
+    def halved(self, state: _State, moved: Callable[[float], tuple[FloatArray, FloatArray, FloatArray]]) -> _State:
         for size in (1.0, 0.5, 0.25, 0.125, 0.0625):
             found = self.look(*moved(size))
             if found.value >= state.value:
@@ -114,20 +131,37 @@ class _Glad:
         return state
 
     def ability_step(self, state: _State) -> FloatArray:
-        easiness = np.exp(state.log_easiness)[self.item]
-        sigma = 1 / (1 + np.exp(-state.ability[self.rater] * easiness))
-        n = self.votes.n_raters
-        slope = np.bincount(self.rater, weights=(state.right - sigma) * easiness, minlength=n) - (state.ability - 1)
-        bend = np.bincount(self.rater, weights=sigma * (1 - sigma) * easiness**2, minlength=n) + 1
+        votes, n = self.votes, self.votes.n_raters
+
+        def sums(chunk: Chunk) -> tuple[np.ndarray, np.ndarray]:
+            item, rater, _ = self._votes_of(chunk)
+            easiness = np.exp(state.log_easiness[chunk.items])[item]
+            sigma = 1 / (1 + np.exp(np.clip(-state.ability[rater] * easiness, -700, 700)))
+            right = state.right[votes.starts[chunk.first] : votes.starts[chunk.end]]
+            slope = np.bincount(rater, weights=(right - sigma) * easiness, minlength=n)
+            return slope, np.bincount(rater, weights=sigma * (1 - sigma) * easiness**2, minlength=n)
+
+        parts = votes.each(sums)
+        slope = sum((p[0] for p in parts), np.zeros(n)) - (state.ability - 1)
+        bend = sum((p[1] for p in parts), np.zeros(n)) + 1
         return np.clip(slope / bend, -_LARGEST, _LARGEST)
 
     def easiness_step(self, state: _State) -> FloatArray:
-        score = state.ability[self.rater] * np.exp(state.log_easiness)[self.item]
-        sigma = 1 / (1 + np.exp(-score))
-        n = self.votes.n_items
-        slope = np.bincount(self.item, weights=(state.right - sigma) * score, minlength=n) - state.log_easiness
-        bend = np.bincount(self.item, weights=sigma * (1 - sigma) * score**2, minlength=n) + 1
-        return np.clip(slope / bend, -1.0, 1.0)
+        votes = self.votes
+        step = np.empty(votes.n_items)
+
+        def move(chunk: Chunk) -> None:
+            item, rater, _ = self._votes_of(chunk)
+            n = chunk.end - chunk.first
+            score = state.ability[rater] * np.exp(state.log_easiness[chunk.items])[item]
+            sigma = 1 / (1 + np.exp(np.clip(-score, -700, 700)))
+            right = state.right[votes.starts[chunk.first] : votes.starts[chunk.end]]
+            slope = np.bincount(item, weights=(right - sigma) * score, minlength=n) - state.log_easiness[chunk.items]
+            bend = np.bincount(item, weights=sigma * (1 - sigma) * score**2, minlength=n) + 1
+            step[chunk.items] = np.clip(slope / bend, -1.0, 1.0)
+
+        votes.each(move)
+        return step
 
     def fit(self, state: _State, history: list[float], converged: bool) -> GladFit:
         return GladFit(

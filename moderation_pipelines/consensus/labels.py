@@ -52,7 +52,9 @@ def consensus_methods_table(votes: pl.LazyFrame, policies: Policies, day: date) 
     for policy in policies:
         voted = _voted(counting.filter(pl.col("policy") == policy.id), policy)
         flags = [label.violating for label in policy.labels]
-        found = measure_methods(voted.matrix, voted.gold, flags, policy.scale != "nominal", wanted_method(policy))
+        found = measure_methods(
+            voted.matrix, voted.only_gold, flags, policy.scale != "nominal", wanted_method(policy), voted.gold
+        )
         rows += [_method_row(policy.id, voted.matrix.n_votes, m) | {"drop_date": day} for m in found]
     return CONSENSUS_METHODS.conform(pl.LazyFrame(rows, schema=CONSENSUS_METHODS.schema)).collect()
 
@@ -88,12 +90,14 @@ def _method_row(policy: str, n_votes: int, m: Measured) -> dict[str, object]:
 
 @dataclass(frozen=True)
 class _Voted:
-    """A policy's votes of the window. ``items``: one row per item, sorted; ``gold``: authority's label index or -1."""
+    """A policy's votes of the window. ``items``: one row per item, sorted; ``gold``: index of the authority's label,
+    gold before adjudication, or -1; ``only_gold``: the same of gold alone."""
 
     items: pl.DataFrame
     votes: pl.DataFrame
     matrix: VoteMatrix
     gold: np.ndarray
+    only_gold: np.ndarray
 
 
 def _voted(votes: pl.DataFrame, policy: Policy) -> _Voted:
@@ -118,8 +122,11 @@ def _voted(votes: pl.DataFrame, policy: Policy) -> _Voted:
     )
     index = {label: k for k, label in enumerate(policy.label_ids)}
     decided = items.select(pl.coalesce("gold_label", "adjudicated_label"))["gold_label"]
-    gold = np.array([index.get(x, -1) if x is not None else -1 for x in decided], dtype=np.int64)
-    return _Voted(items, votes, _matrix(items["item_id"], counted, policy), gold)
+    gold, only_gold = (
+        np.array([index.get(x, -1) if x is not None else -1 for x in column], dtype=np.int64)
+        for column in (decided, items["gold_label"])
+    )
+    return _Voted(items, votes, _matrix(items["item_id"], counted, policy), gold, only_gold)
 
 
 def _policy_consensus(voted: _Voted, policy: Policy, wanted: Method, day: date) -> pl.DataFrame:

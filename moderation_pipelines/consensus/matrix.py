@@ -10,10 +10,9 @@ from itertools import pairwise
 from typing import Any, TypeVar
 
 import numpy as np
-import polars as pl
 from numpy.typing import NDArray
 
-from moderation_pipelines.agreement.item_votes import ItemVotes, VotesSource, as_lazy
+from moderation_pipelines.agreement.item_votes import ItemVotes
 
 FloatArray = NDArray[np.float64]
 IntArray = NDArray[np.int64]
@@ -94,7 +93,7 @@ class VoteMatrix:
     def shares(self) -> FloatArray:
         """Share of an item's votes per label; uniform without votes."""
         total = self.votes[:, None]
-        return np.where(total > 0, self.counts / np.maximum(total, 1), 1.0 / self.n_labels)
+        return np.where(total > 0, self.counts / np.maximum(total, 1), 1.0 / max(self.n_labels, 1))
 
     @cached_property
     def chunks(self) -> tuple[Chunk, ...]:
@@ -142,7 +141,7 @@ class VoteMatrix:
 
 
 def matrix_of(votes: ItemVotes) -> VoteMatrix:
-    """The matrix of votes grouped by item, items in the order of :func:`item_ids`. ValueError for anonymous votes."""
+    """The matrix of votes grouped by item, items in the order of their keys. ValueError for anonymous votes."""
     if votes.raters is None:
         raise ValueError("votes are anonymous: give each a rater_id, such as its pool")
     starts = [np.zeros(1, np.int32)]
@@ -151,22 +150,6 @@ def matrix_of(votes: ItemVotes) -> VoteMatrix:
     cells = [block.cells.view(np.int32) for block in votes.blocks]
     cell = np.concatenate(cells) if cells else np.zeros(0, np.int32)
     return VoteMatrix(np.concatenate(starts), cell, len(votes.raters), votes.n_labels)
-
-
-def item_ids(source: VotesSource, votes: ItemVotes) -> pl.Series:
-    """The id of every item of ``votes``, read from ``source`` without a slicing, in the matrix's order."""
-    keyed = (
-        as_lazy(source)
-        .filter(pl.col("label").is_not_null())
-        .select(pl.col("item_id").unique())
-        .select("item_id", key=pl.col("item_id").hash())
-        .unique("key", keep="first")
-        .sort("key")
-        .collect()
-    )
-    keys = np.concatenate([block.keys for block in votes.blocks]) if votes.blocks else np.zeros(0, np.uint64)
-    assert np.array_equal(keyed["key"].to_numpy(), keys)
-    return keyed["item_id"]
 
 
 def vote_matrix(

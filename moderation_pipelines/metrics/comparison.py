@@ -92,7 +92,7 @@ def benjamini_hochberg(p_values: Sequence[float | None]) -> list[float | None]:
     Null p-values stay null and do not count among the tests. Same order as given.
     Source: Benjamini & Hochberg (1995), Journal of the Royal Statistical Society B 57, 289-300.
     """
-    known = [(p, k) for k, p in enumerate(p_values) if p is not None]
+    known = [(p, k) for k, p in enumerate(p_values) if p is not None and not np.isnan(p)]
     out: list[float | None] = [None] * len(p_values)
     least = 1.0
     for rank, (p, k) in sorted(enumerate(sorted(known), start=1), reverse=True):

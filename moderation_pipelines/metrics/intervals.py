@@ -30,7 +30,7 @@ def wilson_interval(successes: float, n: float, level: float = 0.95) -> Interval
     and both ends are None, never 0.
     Source: Wilson (1927), JASA 22, 209-212.
     """
-    if n <= 0:
+    if not (n > 0 and 0 <= successes <= n * (1 + 1e-9)):
         return UNDEFINED
     z = NormalDist().inv_cdf(0.5 + level / 2)
     p = min(max(successes / n, 0.0), 1.0)
@@ -48,7 +48,7 @@ def clopper_pearson_interval(successes: float, n: float, level: float = 0.95) ->
     hold at worst.
     Source: Clopper & Pearson (1934), Biometrika 26, 404-413.
     """
-    if n <= 0:
+    if not (n > 0 and 0 <= successes <= n * (1 + 1e-9)):
         return UNDEFINED
     from scipy.special import betaincinv
 

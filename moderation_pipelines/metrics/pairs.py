@@ -10,8 +10,8 @@ import numpy as np
 import polars as pl
 
 from moderation_pipelines.eval_sets.release import Release
-from moderation_pipelines.metrics.comparison import benjamini_hochberg, mcnemar_exact, paired_differences
-from moderation_pipelines.metrics.intervals import FloatArray, seed_from
+from moderation_pipelines.metrics.comparison import Difference, benjamini_hochberg, mcnemar_exact, paired_differences
+from moderation_pipelines.metrics.intervals import UNDEFINED, FloatArray, seed_from
 from moderation_pipelines.metrics.tables import SLICES, sliced_items
 from moderation_pipelines.tables.schema import COMPARISONS
 
@@ -35,7 +35,11 @@ def comparisons_table(
 def compare_judges(
     scores: pl.DataFrame, release: Release, judge_a: str, judge_b: str, replicates: int = 1000
 ) -> pl.DataFrame:
-    """Two judges on the items of a release both gave a verdict on. Columns of ``comparisons`` but the day."""
+    """Two judges on the items of a release both gave a verdict on. Columns of ``comparisons`` but the day.
+
+    The McNemar test stands with accuracy, which is what it tests. Precision, recall and F1 are null in a slice in which
+    nothing violates.
+    """
     verdicts = scores.filter(pl.col("outcome") == "verdict")
     joined = _items(release)
     for judge, name in ((judge_a, "first"), (judge_b, "second")):
@@ -83,6 +87,8 @@ def _compared(joined: pl.DataFrame, named: Row, replicates: int) -> pl.DataFrame
         for metric, d in paired_differences(
             truth_a, first, second, weight, replicates, seed, second_truth=truth_b
         ).items():
+            if metric in ("precision", "recall", "f1") and not (truth_a.any() and truth_b.any()):
+                d = Difference(np.nan, np.nan, np.nan, UNDEFINED)
             rows.append(
                 named
                 | {
@@ -97,7 +103,7 @@ def _compared(joined: pl.DataFrame, named: Row, replicates: int) -> pl.DataFrame
                     "n": part.height,
                     "n_only_a": test.only_first,
                     "n_only_b": test.only_second,
-                    "p_value": test.p_value,
+                    "p_value": test.p_value if metric == "accuracy" else None,
                 }
             )
     schema = {k: v for k, v in COMPARISONS.schema.items() if k not in ("p_adjusted", "drop_date")}
@@ -105,11 +111,12 @@ def _compared(joined: pl.DataFrame, named: Row, replicates: int) -> pl.DataFrame
         {
             "slice": [s[0] for s in slices],
             "slice_value": pl.Series([s[1] for s in slices], dtype=pl.String),
+            "metric": "accuracy",
             "p_adjusted": pl.Series(benjamini_hochberg(tests), dtype=pl.Float64),
         }
     )
     return pl.DataFrame(rows, schema=schema).join(
-        adjusted, on=["slice", "slice_value"], nulls_equal=True, maintain_order="left"
+        adjusted, on=["slice", "slice_value", "metric"], how="left", nulls_equal=True, maintain_order="left"
     )
 
 

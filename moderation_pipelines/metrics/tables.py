@@ -104,10 +104,12 @@ class Scored:
 def metrics_table(scores: pl.DataFrame, releases: Sequence[Release], day: date, replicates: int = 1000) -> pl.DataFrame:
     """The ``metrics`` rows of ``day``: every judge x release x slice in ``scores``, sorted.
 
-    Values are weighted to the sampling frame. Rates have Wilson intervals: on n when all weights are equal, else on
-    Kish's effective n; the others bootstrap by item, within strata where the spec does not stratify by label. A second
-    interval includes the uncertainty of the reference labels: each sample draws them from the consensus posterior.
-    Items without a verdict are in no denominator; their number and the worst-case bounds stand beside.
+    Values are weighted to the sampling frame. Where all weights are equal rates have Wilson intervals, F1 and kappa
+    a bootstrap by item; where they differ all of them have Beta draws (:func:`_beta_sums`). Probability metrics
+    bootstrap, within strata where the spec does not stratify by label. A second interval includes the uncertainty
+    of the reference labels: each sample draws them from the consensus posterior, as if the judge knew no more of an
+    item than its votes. Items without a verdict are in no denominator; their number and the worst-case bounds stand
+    beside.
     """
     frames = []
     for release in releases:
@@ -271,18 +273,21 @@ def _denominator(metric: str, judged: Scored) -> np.ndarray:
 
 
 def _interval(metric: str, value: float, part: Scored, draws: dict[str, FloatArray]) -> tuple[Interval, str]:
+    """``draws``: bootstrap draws of F1 and kappa where all weights are equal, else Beta draws of every metric."""
     if np.isnan(value):
-        return Interval(None, None), ""
-    if metric not in RATES:
-        interval = _resampled(draws[metric], len(part.truth))
-        if metric == "f1" and interval.low is None:
-            return _f1_interval(part), "wilson_jaccard"
-        return interval, "bootstrap"
-    if np.allclose(part.weight, part.weight[0]):
+        return UNDEFINED, ""
+    if metric in draws and "precision" in draws:
+        found = percentile_interval(draws[metric])
+        if found.low is None or found.high is None:
+            return UNDEFINED, ""
+        return Interval(min(found.low, value), max(found.high, value)), "beta"
+    if metric in RATES:
         n = float(len(part.weight))
         return wilson_interval(value * n, n), "wilson"
-    n = effective_sample_size(part.weight)
-    return wilson_interval(value * n, n), "wilson_effective_n"
+    interval = _resampled(draws[metric], len(part.truth))
+    if metric == "f1" and interval.low is None:
+        return _f1_interval(part), "wilson_jaccard"
+    return interval, "bootstrap"
 
 
 def _resampled(draws: FloatArray, n: int) -> Interval:
@@ -305,11 +310,44 @@ def _f1_interval(judged: Scored) -> Interval:
 
 
 def _replicates(judged: Scored, replicates: int, seed: int) -> dict[str, FloatArray]:
+    """Draws of the metrics that have no formula for their interval: see :func:`_interval`."""
+    if len(judged.weight) and np.ptp(judged.weight) > 1e-9 * judged.weight.max():
+        return label_metrics(_beta_sums(judged, replicates, seed))
     chunks: list[dict[str, FloatArray]] = []
     for weights in judged.samples(replicates, seed):
         metrics = label_metrics(confusion_sums(weights, judged.truth, judged.flagged))
         chunks.append({k: metrics[k] for k in ("f1", "cohen_kappa")})
     return {k: np.concatenate([c[k] for c in chunks]) for k in chunks[0]}
+
+
+def _beta_sums(judged: Scored, replicates: int, seed: int) -> dict[str, FloatArray]:
+    """Draws of the weighted confusion sums where weights differ, one group of items per weight and truth.
+
+    The share flagged of each group is drawn from a Beta posterior, the sizes of the groups from a Dirichlet. A
+    bootstrap would repeat the zeros it has seen: no flagged item among the heavy ones does not mean that there are
+    none. Of each truth the prior is Jeffreys', one pseudo-item, spread over the groups by their weight: where it
+    matters it is there.
+    Source: Gelman et al. (2013), Bayesian Data Analysis, 3rd ed., section 2.8; Rubin (1981), Annals of Statistics 9,
+    130-134 (the Bayesian bootstrap).
+    """
+    generator = np.random.default_rng(seed)
+    key = np.stack([judged.truth, np.round(judged.weight, 9)], axis=1)
+    groups, place = np.unique(key, axis=0, return_inverse=True)
+    truth, weight = groups[:, 0], groups[:, 1]
+    n = np.bincount(place.ravel(), minlength=len(groups)).astype(np.float64)
+    flagged = np.bincount(place.ravel(), weights=judged.flagged, minlength=len(groups))
+    mass = n * weight
+    of_truth = np.where(truth == 1, mass[truth == 1].sum(), mass[truth == 0].sum())
+    prior = np.maximum(0.5 * mass / np.maximum(of_truth, 1e-300), 1e-6)
+    share = generator.beta(flagged + prior, n - flagged + prior, size=(replicates, len(groups)))
+    size = generator.dirichlet(n, size=replicates) * n.sum() * weight
+    positive = truth == 1
+    return {
+        "tp": (size * share)[:, positive].sum(axis=1),
+        "fn": (size * (1 - share))[:, positive].sum(axis=1),
+        "fp": (size * share)[:, ~positive].sum(axis=1),
+        "tn": (size * (1 - share))[:, ~positive].sum(axis=1),
+    }
 
 
 def _label_replicates(judged: Scored, replicates: int, seed: int) -> dict[str, FloatArray]:

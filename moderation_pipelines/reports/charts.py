@@ -139,7 +139,8 @@ def _thousands(value: float) -> str:
 
 
 def agreement_matrix(raters: Sequence[str], cells: Mapping[tuple[str, str], tuple[float, int]], title: str) -> Markup:
-    """Pairwise agreement of raters as a grid, the lower triangle; darker: less. ``cells``: (value, items) per pair."""
+    """Pairwise agreement as a grid, the lower triangle; darker: less. Raters are numbered: the diagonal tells a column
+    whose it is. ``cells``: (value, items) per pair."""
     if len(raters) < 2:
         return Markup("")
     left, top = 96, 8
@@ -149,21 +150,21 @@ def agreement_matrix(raters: Sequence[str], cells: Mapping[tuple[str, str], tupl
     least = min((v for v, _ in cells.values()), default=0.0)
     for i, row in enumerate(raters):
         y = top + size * i
-        parts.append(f'<text x="0" y="{y + size / 2 + 4:.1f}">{escape(_short(row, 14))}</text>')
+        middle = f"{y + size / 2 + 4:.1f}"
+        parts.append(f'<text x="0" y="{middle}">{i + 1} {escape(_short(row, 13))}</text>')
         parts.append(
-            f'<text class="quiet" x="{left + size * i + size / 2:.1f}" y="{y + size / 2 + 4:.1f}" '
-            f'text-anchor="middle">{escape(_short(row, max(int(size / 7), 1)))}</text>'
+            f'<text class="quiet" x="{left + size * i + size / 2:.1f}" y="{middle}" text-anchor="middle">{i + 1}</text>'
         )
         for j, column in enumerate(raters[:i]):
             found = cells.get((row, column)) or cells.get((column, row))
             if found is None:
                 continue
             value, n = found
-            share = 0.08 + 0.72 * (1 - value) / max(1 - least, 0.05)
+            share = 0.06 + 0.5 * (1 - value) / max(1 - least, 0.05)
             x = left + size * j
             parts.append(
                 f'<rect class="cell" x="{x:.1f}" y="{y:.1f}" width="{size - 2:.1f}" height="{size - 2:.1f}" '
-                f'fill-opacity="{min(share, 0.8):.3f}"><title>{escape(row)}, {escape(column)}: {value:.3f}, n {n:,}'
+                f'fill-opacity="{min(share, 0.56):.3f}"><title>{escape(row)}, {escape(column)}: {value:.3f}, n {n:,}'
                 "</title></rect>"
             )
             if size >= 24:

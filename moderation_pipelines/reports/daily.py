@@ -74,7 +74,7 @@ def page_values(data: ReportData) -> dict[str, Any]:
         "method_charts": _method_charts(data),
         "comparisons": data.comparisons.filter(pl.col("slice") == "all").to_dicts(),
         "different": data.comparisons.filter(
-            (pl.col("slice") != "all") & (pl.col("metric") == "f1") & (pl.col("p_adjusted") < SURE)
+            (pl.col("slice") != "all") & (pl.col("metric") == "accuracy") & (pl.col("p_adjusted") < SURE)
         ).to_dicts(),
         "raters": raters.head(SHOWN_RATERS).to_dicts(),
         "n_raters": raters.height,
@@ -143,9 +143,15 @@ def _pair_charts(data: ReportData) -> list[Row]:
         }
         chart = agreement_matrix(raters, cells, f"Pairwise agreement, {policy.title}")
         more = most.height - len(raters)
-        caption = "Share of items both rated with the same label; darker agrees less. Empty: fewer than ten items."
+        caption = (
+            "Share of items both rated alike; darker: less. A column's number is on the diagonal. Empty: few items."
+        )
         out.append(
-            {"title": policy.title, "chart": chart, "caption": caption + (f" {more} more raters." if more else "")}
+            {
+                "title": f"Pairs of raters, {policy.title}",
+                "chart": chart,
+                "caption": caption + (f" {more} more raters." if more else ""),
+            }
         )
     return out
 

@@ -354,12 +354,9 @@ def _from_statistics(data: ReportData) -> list[str]:
     """What methods, guideline comparisons, rater cards and judge comparisons ask for; only what is beyond chance."""
     todo = []
     for m in data.methods.filter(pl.col("note").str.contains("was more accurate")).to_dicts():
-        others = data.methods.filter(
-            (pl.col("policy") == m["policy"]) & (pl.col("n_right") > m["n_right"]) & (pl.col("p_value") < SURE)
-        )
-        if others.is_empty():
+        better = str(m["note"]).split("; ")[1].split(" ")[0]
+        if data.methods.filter(policy=m["policy"], method=better).filter(pl.col("p_value") < SURE).is_empty():
             continue
-        better = others.sort("n_right", descending=True)["method"][0]
         todo.append(
             f"Consider aggregation {better} for {m['policy']}: {m['method']}, set in policy.yaml, is right on "
             f"{m['accuracy']:.1%} of {m['n_gold']:,} gold items, {better} on more."
@@ -375,8 +372,9 @@ def _from_statistics(data: ReportData) -> list[str]:
     apart = data.raters.filter((pl.col("apart_p") < SURE) & (pl.col("apart_high") < 0)).sort("apart", "rater_id")
     for r in apart.head(3).to_dicts():
         todo.append(
-            f"Talk to rater {r['rater_id']} on {r['policy']}: agrees with others {-r['apart']:.0%} less than they do "
-            f"among themselves ({span(r['apart_low'], r['apart_high'], 2)}, {r['n_shared']:,} items)."
+            f"Talk to rater {r['rater_id']} on {r['policy']}: agrees with the others {-100 * r['apart']:.0f} points "
+            f"less often than they do among themselves ({-100 * r['apart_high']:.0f} to "
+            f"{-100 * r['apart_low']:.0f} points, {r['n_shared']:,} items)."
         )
     drifting = data.raters.filter((pl.col("drift_p") < SURE) & (pl.col("drift_high") < 0)).sort("drift_per_week")
     for r in drifting.head(3).to_dicts():
