@@ -42,7 +42,9 @@ def rater_cards(votes: pl.LazyFrame, policies: Policies, day: date) -> pl.DataFr
     given = counting.filter(pl.col("kind") == "vote")
     named = given.filter(pl.col("rater_id").is_not_null() & pl.col("is_current"))
     counted = given.filter(pl.col("is_current") & ~pl.col("is_abstain"))
-    referred = _with_references(counted, authority_labels(counting)).filter(pl.col("rater_id").is_not_null()).collect()
+    named_votes = _with_references(counted, authority_labels(counting)).filter(pl.col("rater_id").is_not_null())
+    # In the order of delivery: sums of fractions depend on it in the last digit.
+    referred = named_votes.sort("vote_row").collect()
     compared = _valued(referred.lazy(), policies)
     steady = _valued(referred.lazy().with_columns(reference=pl.coalesce("gold_label", "others")), policies)
     against_others = referred.lazy().filter(pl.col("others").is_not_null())
@@ -62,7 +64,7 @@ def rater_cards(votes: pl.LazyFrame, policies: Policies, day: date) -> pl.DataFr
                 n_right=pl.col("is_right").sum(),
                 accuracy_basis=pl.col("basis").first(),
                 bias=_too_many_flags().mean(),
-                bias_se=pl.when(pl.len() >= MIN_VOTES).then(_too_many_flags().std() / pl.len().sqrt()),
+                bias_se=pl.when(pl.len() >= MIN_VOTES).then(_standard_error(_too_many_flags())),
                 bias_n=pl.len().cast(pl.Int64) + 1,
             ),
             on=KEY,
@@ -112,6 +114,7 @@ def _valued(votes: pl.LazyFrame, policies: Policies) -> pl.DataFrame:
         .join(values, on=["policy", "label"], how="left")
         .join(values.rename(of_reference), on=["policy", "reference"], how="left")
         .with_columns(is_right=(pl.col("label") == pl.col("reference")).cast(pl.Float64))
+        .sort("vote_row")
         .collect()
     )
 
@@ -241,15 +244,21 @@ def _cells(part: pl.DataFrame, policy: Policy, pooled: np.ndarray) -> list[dict[
     ]
 
 
+def _standard_error(x: pl.Expr) -> pl.Expr:
+    """Standard error of a mean of whole numbers, from sums that are exact whatever their order."""
+    n = x.count()
+    return ((x**2).sum() - x.sum() ** 2 / n).clip(0).truediv(n * (n - 1)).sqrt()
+
+
 def _severity(referred: pl.DataFrame) -> pl.LazyFrame:
     off = pl.col("degree") - pl.col("reference_degree")
     return (
         referred.lazy()
         .filter(off.is_not_null())
-        .group_by(KEY)
+        .group_by(KEY, maintain_order=True)
         .agg(
             severity_bias=off.mean(),
-            severity_se=pl.when(pl.len() >= MIN_VOTES).then(off.std() / pl.len().sqrt()),
+            severity_se=pl.when(pl.len() >= MIN_VOTES).then(_standard_error(off)),
             severity_n=pl.len().cast(pl.Int64) + 1,
         )
     )
@@ -258,24 +267,24 @@ def _severity(referred: pl.DataFrame) -> pl.LazyFrame:
 def _drift(referred: pl.DataFrame) -> pl.LazyFrame:
     """Slope of being right over time, per week. Rows only where votes and days are enough to tell."""
     made = pl.coalesce("labeled_at", pl.col("drop_date").cast(pl.Datetime("us", "UTC")))
-    weeks, y = pl.col("weeks"), pl.col("is_right")
-    leverage = 1 / pl.len().over(KEY) + pl.col("x") ** 2 / pl.col("spread")
-    residual = (pl.col("y") - pl.col("slope") * pl.col("x")) / (1 - pl.col("leverage"))
+    x = pl.col("weeks") - pl.col("weeks").mean()
+    y = pl.col("is_right") - pl.col("is_right").mean()
+    spread = (x**2).sum()
+    slope = (x * y).sum() / spread
+    leverage = 1 / pl.len() + x**2 / spread
     return (
         referred.lazy()
         .with_columns(weeks=made.dt.epoch("s") / (7 * 86400), day=made.dt.date())
-        .with_columns(x=weeks - weeks.mean().over(KEY), y=y - y.mean().over(KEY))
-        .with_columns(spread=(pl.col("x") ** 2).sum().over(KEY), days=pl.col("day").n_unique().over(KEY))
-        .filter((pl.col("spread") > 0) & (pl.col("days") >= MIN_DAYS))
-        .with_columns(slope=(pl.col("x") * pl.col("y")).sum().over(KEY) / pl.col("spread"), leverage=leverage)
-        .filter(pl.col("leverage").max().over(KEY) < 0.5)
-        .group_by(KEY)
+        .group_by(KEY, maintain_order=True)
         .agg(
             drift_n=pl.len().cast(pl.Int64),
-            drift_per_week=pl.col("slope").first(),
-            drift_se=(pl.col("x") * residual).pow(2).sum().sqrt() / pl.col("spread").first(),
+            days=pl.col("day").n_unique(),
+            leverage=leverage.max(),
+            drift_per_week=slope,
+            drift_se=(x * (y - slope * x) / (1 - leverage)).pow(2).sum().sqrt() / spread,
         )
-        .filter(pl.col("drift_n") >= MIN_VOTES)
+        .filter((pl.col("drift_n") >= MIN_VOTES) & (pl.col("days") >= MIN_DAYS) & (pl.col("leverage") < 0.5))
+        .drop("days", "leverage")
     )
 
 
@@ -286,12 +295,12 @@ def _speed(referred: pl.DataFrame) -> pl.LazyFrame:
     right = pl.col("is_right")
 
     def error(half: pl.Expr) -> pl.Expr:
-        return right.filter(half).var() / half.sum()
+        return _standard_error(right.filter(half)) ** 2
 
     return (
         referred.lazy()
         .filter(seconds.is_not_null())
-        .group_by(KEY)
+        .group_by(KEY, maintain_order=True)
         .agg(
             speed_n=(slow | fast).sum().cast(pl.Int64),
             speed_gap=right.filter(slow).mean() - right.filter(fast).mean(),
@@ -313,6 +322,7 @@ def _repeats(given: pl.LazyFrame) -> pl.LazyFrame:
         .group_by(*KEY, "item_id")
         .agg(votes=n, same=(pl.col("n") * (pl.col("n") - 1)).sum() / (n * (n - 1)))
         .filter(pl.col("votes") >= 2)
+        .sort(*KEY, "item_id")
         .group_by(KEY)
         .agg(n_repeats=pl.len().cast(pl.Int64), n_same=pl.col("same").sum())
     )
