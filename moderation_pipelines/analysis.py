@@ -14,7 +14,7 @@ from moderation_pipelines.agreement import Scale, agreement, intra_rater_agreeme
 from moderation_pipelines.agreement.item_votes import as_lazy
 from moderation_pipelines.agreement.pack import IntervalMethod
 from moderation_pipelines.agreement.scale import Kind, scale_of_votes
-from moderation_pipelines.consensus.matrix import vote_matrix
+from moderation_pipelines.consensus.matrix import matrix_of_ids
 from moderation_pipelines.consensus.methods import Method, aggregate
 from moderation_pipelines.errors import UserError, did_you_mean
 from moderation_pipelines.eval_sets.release import find_release
@@ -175,7 +175,7 @@ def consensus_of_file(
         frame = as_lazy(counted.votes)
         named = "rater_id" in frame.collect_schema().names()
         rater = pl.col("rater_id").cast(pl.String).fill_null("") if named else pl.lit("")
-        votes = frame.select(pl.col("item_id").cast(pl.String), pl.col("label").cast(pl.String), pool=rater)
+        votes = frame.select(pl.col("item_id").cast(pl.String), pl.col("label").cast(pl.String), rater=rater)
         gold = counted.authority.collect()
         met = pl.concat([votes.select("label"), gold.lazy().select(pl.col("label").cast(pl.String))])
         scale = _scale(labels, "ordinal" if ordered else "nominal") if labels else scale_of_votes(met, "nominal")
@@ -183,7 +183,7 @@ def consensus_of_file(
 
 
 def _labelled(votes: pl.LazyFrame, scale: Scale, gold: pl.DataFrame, method: Method, ordered: bool) -> pl.DataFrame:
-    held = votes.rename({"pool": "rater_id"}).collect()
+    held = votes.collect()
     if held["item_id"].null_count():
         raise ValueError(f"{held['item_id'].null_count():,} votes have no item_id; leave them out or name their item")
     index = {label: k for k, label in enumerate(scale.labels)}
@@ -192,19 +192,12 @@ def _labelled(votes: pl.LazyFrame, scale: Scale, gold: pl.DataFrame, method: Met
         raise ValueError(f"labels not on the scale: {stray[:5]}; known: {list(scale.labels)}")
     held = held.filter(pl.col("label").is_not_null())
     ids = pl.concat([held["item_id"], gold["item_id"]]).unique().sort()
-    places = {name: k for k, name in enumerate(ids)}
-    raters = {name: k for k, name in enumerate(held["rater_id"].unique().sort())}
-    item, rater, label = (
-        np.array([of[x] for x in held[c]], dtype=np.int64)
-        for c, of in (("item_id", places), ("rater_id", raters), ("label", index))
-    )
-    matrix = vote_matrix(item, rater, label, len(ids), len(raters), len(index))
-    fixed = np.full(len(ids), -1)
-    for name, known in gold.drop_nulls("label").iter_rows():
-        fixed[places[name]] = index[known]
     if not len(ids):
         empty = {"label": pl.String, "method": pl.String, "probability": pl.Float64, "n_votes": pl.Int64}
         return pl.DataFrame(schema={"item_id": pl.String, **empty})
+    matrix = matrix_of_ids(held.lazy(), ids, scale.labels)
+    known = pl.DataFrame({"item_id": ids}).join(gold, on="item_id", how="left", maintain_order="left")["label"]
+    fixed = np.array([-1 if label is None else index[label] for label in known], dtype=np.int64)
     made = aggregate(matrix, method, fixed, ordered)
     names = np.array([*scale.labels, None], dtype=object)
     sure = made.posterior[np.arange(len(ids)), np.maximum(made.label, 0)]
@@ -223,14 +216,10 @@ def comparison(
     home: Home, eval_set: str, versions: Sequence[str], judges: Sequence[str], replicates: int
 ) -> pl.DataFrame:
     """Two judges on one release, or one judge on two. UserError naming what was scored if that is not there."""
-    if (
-        len(versions) == 2
-        and find_release(home, eval_set, versions[0]).version >= find_release(home, eval_set, versions[1]).version
-    ):
-        raise UserError("give the earlier version first, then a later one")
-    warehouse = Warehouse(home)
-    scores = warehouse.scan(SCORES).filter(pl.col("eval_set") == eval_set).collect()
     releases = [find_release(home, eval_set, v) for v in versions]
+    if len(releases) == 2 and releases[0].version >= releases[1].version:
+        raise UserError("give the earlier version first, then a later one")
+    scores = Warehouse(home).scan(SCORES).filter(pl.col("eval_set") == eval_set).collect()
     # Of a judge's answers to one item of a release the latest counts.
     scores = scores.sort("drop_date").unique(["judge_id", "version", "item_id"], keep="last", maintain_order=True)
     for release in releases:

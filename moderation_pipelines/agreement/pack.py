@@ -190,7 +190,7 @@ class _Pack:
     def _from_patterns(self) -> Iterator[_Coefficient]:
         p, scale = self.patterns, self.scale
         places = None if scale.positions is None else scale.places
-        yield _Coefficient("percent_agreement", samples=lambda m: percent_agreement(m))
+        yield _Coefficient("percent_agreement", samples=percent_agreement)
         metrics: dict[str, Metric | FloatArray] = {"nominal": "nominal"}
         if scale.kind in ("ordinal", "interval", "ratio"):
             metrics |= {"ordinal": "ordinal", "interval": "interval"}
@@ -236,8 +236,11 @@ class _Pack:
         return _Coefficient(name, samples=lambda m: chance_corrected(m, model, weights), estimate=estimate)
 
     def _per_label(self, name: str, values: Callable[[Samples], FloatArray]) -> Iterator[_Coefficient]:
+        def of_label(k: int) -> Callable[[Samples], FloatArray]:
+            return lambda m: values(m)[:, k]
+
         for k, label in enumerate(self.scale.labels):
-            yield _Coefficient(name, label, samples=lambda m, k=k: values(m)[:, k])  # type: ignore[misc]
+            yield _Coefficient(name, label, samples=of_label(k))
 
     def _from_raters(self) -> Iterator[_Coefficient]:
         anonymous = "undefined: some votes are anonymous, and this needs to know who voted; leave them out to have it"

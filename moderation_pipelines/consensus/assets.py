@@ -22,7 +22,7 @@ def build(days: Days) -> list[dg.AssetsDefinition]:
         with told_plainly():
             frame = consensus_methods_table(votes, pipeline.policies(), day)
         chosen = {f"method of {p}": m for p, m in chosen_methods(frame).items()}
-        unsettled = frame.filter(pl.col("is_chosen") & (pl.col("is_converged") == False)).height  # noqa: E712
+        unsettled = frame.filter(pl.col("is_chosen") & ~pl.col("is_converged")).height
         return dg.MaterializeResult(
             value=frame,
             metadata=frame_metadata(

@@ -10,7 +10,7 @@ import numpy as np
 import polars as pl
 
 from moderation_pipelines.consensus.choice import Measured, measure_methods
-from moderation_pipelines.consensus.matrix import VoteMatrix, vote_matrix
+from moderation_pipelines.consensus.matrix import VoteMatrix, matrix_of_ids
 from moderation_pipelines.consensus.methods import FALLBACK, Method, aggregate
 from moderation_pipelines.consensus.votes import authority_labels, counted_votes, window_votes
 from moderation_pipelines.metrics.intervals import clopper_pearson_interval
@@ -179,20 +179,8 @@ def _probabilities(posterior: np.ndarray, labels: tuple[str, ...], undecided: np
 
 def _matrix(item_ids: pl.Series, counted: pl.DataFrame, policy: Policy) -> VoteMatrix:
     """The votes by place of their item. The anonymous votes of a pool are one rater to the methods: that pool."""
-    items = pl.DataFrame({"item_id": item_ids}).with_row_index("item")
-    labels = pl.DataFrame({"label": policy.label_ids}).with_row_index("code")
     rater = pl.coalesce("rater_id", pl.format("\x00{}", pl.col("pool").fill_null("")))
-    indexed = (
-        counted.lazy()
-        .select("item_id", "label", rater=rater)
-        .join(items.lazy(), on="item_id")
-        .join(labels.lazy(), on="label")
-        .with_columns(rater_code=pl.col("rater").rank("dense").cast(pl.Int64) - 1)
-        .collect()
-    )
-    item, rater_code, code = (indexed[c].cast(pl.Int64).to_numpy() for c in ("item", "rater_code", "code"))
-    n_raters = int(rater_code.max(initial=-1)) + 1
-    return vote_matrix(item, rater_code, code, len(item_ids), n_raters, len(policy.label_ids))
+    return matrix_of_ids(counted.lazy().with_columns(rater=rater), item_ids, policy.label_ids)
 
 
 def decided_by_authority() -> pl.Expr:

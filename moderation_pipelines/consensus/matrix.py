@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from functools import cached_property
@@ -10,6 +10,7 @@ from itertools import pairwise
 from typing import Any, TypeVar
 
 import numpy as np
+import polars as pl
 from numpy.typing import NDArray
 
 from moderation_pipelines.agreement.item_votes import ItemVotes
@@ -150,6 +151,21 @@ def matrix_of(votes: ItemVotes) -> VoteMatrix:
     cells = [block.cells.view(np.int32) for block in votes.blocks]
     cell = np.concatenate(cells) if cells else np.zeros(0, np.int32)
     return VoteMatrix(np.concatenate(starts), cell, len(votes.raters), votes.n_labels)
+
+
+def matrix_of_ids(votes: pl.LazyFrame, item_ids: pl.Series, labels: Sequence[str]) -> VoteMatrix:
+    """The matrix of votes with columns item_id, label, rater; items in the order of ``item_ids``, raters sorted."""
+    items = pl.LazyFrame({"item_id": item_ids}).with_row_index("item")
+    codes = pl.LazyFrame({"label": list(labels)}, schema={"label": pl.String}).with_row_index("code")
+    indexed = (
+        votes.select("item_id", "label", "rater")
+        .join(items, on="item_id")
+        .join(codes, on="label")
+        .with_columns(rater_code=pl.col("rater").rank("dense").cast(pl.Int64) - 1)
+        .collect()
+    )
+    item, rater, code = (indexed[c].cast(pl.Int64).to_numpy() for c in ("item", "rater_code", "code"))
+    return vote_matrix(item, rater, code, len(item_ids), int(rater.max(initial=-1)) + 1, len(labels))
 
 
 def vote_matrix(

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Literal, get_args
+from typing import get_args
 
 import numpy as np
 
@@ -12,8 +12,9 @@ from moderation_pipelines.consensus.dawid_skene import RESTARTS, dawid_skene, ma
 from moderation_pipelines.consensus.em import Fit
 from moderation_pipelines.consensus.glad import glad
 from moderation_pipelines.consensus.matrix import Chunk, FloatArray, IntArray, VoteMatrix
+from moderation_pipelines.policies.policy import AggregationMethod
 
-Method = Literal["majority", "median", "weighted_majority", "one_coin", "dawid_skene", "mace", "glad"]
+Method = AggregationMethod
 METHODS: tuple[Method, ...] = get_args(Method)
 FALLBACK: Method = "dawid_skene"
 TIE = 1e-9

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from datetime import date
 from itertools import combinations
 
@@ -12,7 +12,7 @@ import polars as pl
 from moderation_pipelines.eval_sets.release import Release
 from moderation_pipelines.metrics.comparison import Difference, benjamini_hochberg, mcnemar_exact, paired_differences
 from moderation_pipelines.metrics.intervals import UNDEFINED, FloatArray, seed_from
-from moderation_pipelines.metrics.tables import SLICES, sliced_items
+from moderation_pipelines.metrics.tables import SLICES, sliced_items, slices
 from moderation_pipelines.tables.schema import COMPARISONS
 
 Row = dict[str, object]
@@ -76,9 +76,9 @@ def _items(release: Release) -> pl.DataFrame:
 
 def _compared(joined: pl.DataFrame, named: Row, replicates: int) -> pl.DataFrame:
     rows: list[Row] = []
-    slices = list(_parts(joined.sort("item_id")))
+    parts = list(slices(joined.sort("item_id"), least=2))
     tests = []
-    for name, value, part in slices:
+    for name, value, part in parts:
         columns = ("truth_first", "truth_second", "first", "second", "weight")
         truth_a, truth_b, first, second, weight = (_floats(part, c) for c in columns)
         test = mcnemar_exact((first == truth_a).astype(np.float64), (second == truth_b).astype(np.float64))
@@ -109,8 +109,8 @@ def _compared(joined: pl.DataFrame, named: Row, replicates: int) -> pl.DataFrame
     schema = {k: v for k, v in COMPARISONS.schema.items() if k not in ("p_adjusted", "drop_date")}
     adjusted = pl.DataFrame(
         {
-            "slice": [s[0] for s in slices],
-            "slice_value": pl.Series([s[1] for s in slices], dtype=pl.String),
+            "slice": [s[0] for s in parts],
+            "slice_value": pl.Series([s[1] for s in parts], dtype=pl.String),
             "metric": "accuracy",
             "p_adjusted": pl.Series(benjamini_hochberg(tests), dtype=pl.Float64),
         }
@@ -118,15 +118,6 @@ def _compared(joined: pl.DataFrame, named: Row, replicates: int) -> pl.DataFrame
     return pl.DataFrame(rows, schema=schema).join(
         adjusted, on=["slice", "slice_value", "metric"], how="left", nulls_equal=True, maintain_order="left"
     )
-
-
-def _parts(joined: pl.DataFrame) -> Iterator[tuple[str, str | None, pl.DataFrame]]:
-    yield "all", None, joined
-    for column in SLICES:
-        filled = joined.with_columns(pl.col(column).fill_null("unknown"))
-        values = sorted(filled[column].unique())
-        for value in values if len(values) > 1 else []:
-            yield column, value, filled.filter(pl.col(column) == value)
 
 
 def _floats(part: pl.DataFrame, column: str) -> FloatArray:

@@ -120,7 +120,7 @@ def metrics_table(scores: pl.DataFrame, releases: Sequence[Release], day: date, 
             joined = items.join(
                 judged.select("item_id", "outcome", "p_violating", flagged="violating"), on="item_id", how="left"
             )
-            for name, value, part in _slices(joined):
+            for name, value, part in slices(joined):
                 seed = seed_from(release.name, judge_id, name, value)
                 rows = [
                     {
@@ -159,11 +159,13 @@ def sliced_items(release: Release) -> pl.DataFrame:
     )
 
 
-def _slices(joined: pl.DataFrame) -> Iterator[tuple[str, str | None, pl.DataFrame]]:
+def slices(joined: pl.DataFrame, least: int = 1) -> Iterator[tuple[str, str | None, pl.DataFrame]]:
+    """All rows, then those of each value of SLICES; of a slicing with fewer than ``least`` values none."""
     yield "all", None, joined
     for column in SLICES:
         filled = joined.with_columns(pl.col(column).fill_null("unknown"))
-        for value in sorted(filled[column].unique()):
+        values = sorted(filled[column].unique())
+        for value in values if len(values) >= least else []:
             yield column, value, filled.filter(pl.col(column) == value)
 
 

@@ -17,6 +17,9 @@ from moderation_pipelines.located_yaml import Located, model_problems, parse_yam
 IDENTIFIER = re.compile(r"[a-z0-9][a-z0-9_-]{0,63}")
 
 
+AggregationMethod = Literal["majority", "median", "weighted_majority", "one_coin", "dawid_skene", "mace", "glad"]
+
+
 class Strict(BaseModel):
     """Base of everything read from a home's YAML: unknown keys are errors, values are frozen."""
 
@@ -56,9 +59,7 @@ class Policy(Strict):
     on_repeat: Literal["last", "first"] = "last"
     definition: str
     clauses: tuple[Clause, ...] = Field(default=(), strict=False)
-    aggregation: Literal[
-        "measured", "majority", "median", "weighted_majority", "one_coin", "dawid_skene", "mace", "glad"
-    ] = "measured"
+    aggregation: Literal["measured", AggregationMethod] = "measured"
     kpis: Kpis = Field(default_factory=Kpis)
     sha256: str = Field(default="", exclude=True)
     source: str = Field(default="", exclude=True, repr=False)

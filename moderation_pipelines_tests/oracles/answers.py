@@ -55,8 +55,7 @@ def posterior(votes: list[list[int]], method: str, iterations: int, n_labels: in
     return found.sort_index()[list(range(n_labels))].to_numpy().tolist()
 
 
-def crowdlab(ratings: list[list[int | None]], probabilities: list[list[float]]) -> list[list[float]]:
-    from cleanlab.internal.multiannotator_utils import assert_valid_inputs_multiannotator  # noqa: F401
+def crowdlab(ratings: list[list[int | None]], probabilities: list[list[float]]) -> dict[str, Any]:
     from cleanlab.multiannotator import get_label_quality_multiannotator
 
     table = pd.DataFrame([[np.nan if x is None else x for x in row] for row in ratings]).astype("Int64")
@@ -69,7 +68,7 @@ def crowdlab(ratings: list[list[int | None]], probabilities: list[list[float]]) 
         "label": found["label_quality"]["consensus_label"].tolist(),
         "model_weight": float(found["model_weight"]),
         "annotator_weight": np.asarray(found["annotator_weight"]).tolist(),
-    }  # type: ignore[return-value]
+    }
 
 
 def masi_alpha(units: list[list[list[str]]]) -> float:
