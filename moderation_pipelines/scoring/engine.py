@@ -1,78 +1,120 @@
-"""The scoring engine: requests in, one settled outcome each out. One function; the only place that retries.
+"""The scoring engine: items in, exactly one settled outcome each in the ledger. One function, ``score``.
 
-A fixed set of workers shares a queue; answers go to the ledger as they settle. Content outcomes (refusal, filter,
-unreadable, truncated) are answers and are kept; errors are not, so a later run asks again.
+A lazy reader hands over chunks; what the ledger knows is skipped; the rest is claimed a few at a time and passed to a
+fixed set of workers through a short queue, so memory grows with concurrency and chunk, not with the number of items.
+Results go to one writer thread that commits in groups. Knows no Dagster.
 """
 
 from __future__ import annotations
 
 import asyncio
-import math
+import contextlib
 import os
 import random
 import time
-from collections.abc import Callable, Iterable, Sequence
-from dataclasses import dataclass
+from collections import Counter
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from dataclasses import dataclass, field
 from datetime import UTC, date, datetime
-from email.utils import parsedate_to_datetime
 from typing import Any
-from urllib.parse import urlparse
 
 from moderation_pipelines.errors import UserError
-from moderation_pipelines.scoring.judges import Endpoint, Price
-from moderation_pipelines.scoring.ledger import Ledger, Settled
-from moderation_pipelines.scoring.outcomes import LabelSet, Outcome, Verdict, classify, token_counts
+from moderation_pipelines.scoring.calls import Call, Tries, answered, backoff_seconds, next_step, unanswered
+from moderation_pipelines.scoring.gate import Gate, Stopped
+from moderation_pipelines.scoring.judges import Endpoint
+from moderation_pipelines.scoring.ledger import SETTLED, Answer, Attempt, Claim, Failure, Ledger
+from moderation_pipelines.scoring.ledger.ledger import Run, Settlement
+from moderation_pipelines.scoring.ledger.records import Billed
+from moderation_pipelines.scoring.ledger.writer import LedgerWriter
+from moderation_pipelines.scoring.money import Rates, Usage, usd
+from moderation_pipelines.scoring.transport import NoReply, transport_for
+from moderation_pipelines.scoring.wire import RequestTemplate
 
-Progress = Callable[[int], None]
-RETRY_STATUS = frozenset({408, 409, 429, 500, 502, 503, 504, 529})
-STOP_STATUS = {
-    401: "the key is not accepted",
-    403: "the key may not use this model",
-    404: "no such address or model",
-}
-LONGEST_WAIT_SECONDS = 120.0
-LOOPBACK = ("127.0.0.1", "localhost", "::1")
+CHUNK = 2000
+REFUSED_AT_FIRST = 20
+Item = tuple[str, str, str | None]
+Reader = Callable[[], Iterable[Sequence[Item]]]
 
 
 @dataclass(frozen=True)
-class Request:
-    """One item put to one judge: its identity, the exact body, and the labels it may answer with."""
+class Job:
+    """One judge on one set of items. ``account`` is whom its spending counts for, ``budget`` in picodollars."""
 
-    key: str
-    body: dict[str, Any]
-    labels: LabelSet
+    account: str
+    template: RequestTemplate
+    endpoint: Endpoint
+    day: date
+    max_tokens: int
+    rates: Rates | None = None
+    budget: int | None = None
+    run_budget: int | None = None
+    repair: bool = True
+    max_item_characters: int = 60_000
+    retry_errors: bool = False
+    what: str = ""
+
+
+@dataclass
+class Progress:
+    """How far a run is. ``spent`` and ``maybe`` in picodollars, of this run."""
+
+    total: int | None = None
+    done: int = 0
+    known: int = 0
+    calls: int = 0
+    limited: int = 0
+    spent: int = 0
+    maybe: int = 0
+    outcomes: Counter[str] = field(default_factory=Counter)
+    started: float = field(default_factory=time.monotonic)
+
+    @property
+    def asked(self) -> int:
+        return self.done - self.known
+
+    def line(self) -> str:
+        """One line for people: how many, how fast, what it cost, what came of it, how long it will take."""
+        seconds = max(time.monotonic() - self.started, 1e-9)
+        rate = self.asked / seconds
+        parts = [f"{self.done:,}" + (f" of {self.total:,}" if self.total else "")]
+        if self.asked:
+            parts.append(f"{rate:,.0f}/s" if rate >= 10 else f"{rate:.1f}/s")
+        if self.spent or self.maybe:
+            maybe = f" (+{usd(self.maybe):.4f} maybe)" if self.maybe else ""
+            parts.append(f"${usd(self.spent):.4f}{maybe}")
+        missing = {k: n for k, n in sorted(self.outcomes.items()) if k != "verdict"}
+        parts += [f"{n:,} {k}" for k, n in missing.items()]
+        if self.limited:
+            parts.append(f"{self.limited:,} × asked too fast")
+        if self.total and rate > 0 and self.done < self.total:
+            parts.append(f"{_span((self.total - self.done) / rate)} left")
+        return ", ".join(parts)
+
+
+def _span(seconds: float) -> str:
+    if seconds < 90:
+        return f"{seconds:.0f} s"
+    return f"{seconds / 60:.0f} min" if seconds < 5400 else f"{seconds / 3600:.1f} h"
+
+
+@dataclass(frozen=True)
+class RunReport:
+    """What a run did. ``stopped`` is why it ended early, for people, or None."""
+
+    run: str
+    progress: Progress
+    stopped: str | None
+
+    def as_dict(self) -> dict[str, Any]:
+        p = self.progress
+        return {
+            "done": p.done, "known": p.known, "calls": p.calls, "limited": p.limited, "spent_usd": usd(p.spent),
+            "maybe_usd": usd(p.maybe), "outcomes": dict(sorted(p.outcomes.items())), "stopped": self.stopped,
+        }  # fmt: skip
 
 
 class EndpointStop(UserError):
-    """The endpoint refuses everything (bad key, no such model, quota gone): asking on would be pointless."""
-
-
-def score_requests(
-    requests: Sequence[Request],
-    endpoint: Endpoint,
-    ledger: Ledger,
-    day: date,
-    price: Price | None = None,
-    budget_usd: float | None = None,
-    progress: Progress | None = None,
-    account: str = "",
-) -> dict[str, Settled]:
-    """Settle every request: from the ledger where it was asked before, else from the endpoint.
-
-    Returns one outcome per key. ``budget_usd`` is what may be spent on ``account`` (the judge) on that day, over all
-    runs and retries, and is never crossed: what does not fit ends as ``over_budget``. Raises :class:`EndpointStop`
-    with what would be right when the endpoint refuses everything; what was settled by then is in the ledger.
-    """
-    unique = {r.key: r for r in requests}
-    settled = ledger.known(list(unique))
-    if progress is not None and settled:
-        progress(len(settled))
-    missing = [r for key, r in unique.items() if key not in settled]
-    if missing:
-        key = api_key(endpoint)
-        run = _Run(endpoint, key, ledger, day, price, budget_usd, progress, account)
-        settled |= asyncio.run(run.all(missing))
-    return settled
+    """The endpoint cannot be asked at all (no key in the environment)."""
 
 
 def api_key(endpoint: Endpoint) -> str:
@@ -85,215 +127,409 @@ def api_key(endpoint: Endpoint) -> str:
     return key
 
 
-def cost_usd(price: Price | None, tokens: tuple[int | None, int | None, int | None]) -> float | None:
-    """Cost of an answer from billed tokens; None when the price or the usage is not known."""
-    read, cached, written = tokens
-    if price is None or read is None or written is None:
-        return None
-    cached = cached or 0
-    rate = price.cached_input_usd_per_million
-    per_cached = price.input_usd_per_million if rate is None else rate
-    dollars = (
-        (read - cached) * price.input_usd_per_million + cached * per_cached + written * price.output_usd_per_million
-    )
-    return dollars / 1e6
+def run_async(main: Any) -> Any:
+    """Run a coroutine on the fastest event loop there is."""
+    try:
+        import uvloop
+
+        factory: Any = uvloop.new_event_loop
+    except ImportError:
+        factory = None
+    with asyncio.Runner(loop_factory=factory) as runner:
+        return runner.run(main)
 
 
-def retry_after_seconds(headers: Any, now: datetime) -> float | None:
-    """What the endpoint asks to wait, in seconds: Retry-After-Ms, Retry-After as a number or as an HTTP date."""
-    for name, scale in (("retry-after-ms", 0.001), ("retry-after", 1.0)):
-        text = headers.get(name)
-        if not text:
-            continue
-        try:
-            seconds = float(text) * scale
-        except ValueError:
-            pass
-        else:
-            return max(0.0, seconds) if math.isfinite(seconds) else None
-        try:
-            moment = parsedate_to_datetime(text)
-        except (TypeError, ValueError):
-            continue
-        moment = moment.replace(tzinfo=UTC) if moment.tzinfo is None else moment
-        return max(0.0, (moment - now).total_seconds())
-    return None
+def score(
+    job: Job,
+    items: Reader,
+    ledger: Ledger,
+    total: int | None = None,
+    tell: Callable[[Progress], None] | None = None,
+) -> RunReport:
+    """Ask for every item that has no answer yet; afterwards each has an answer or a failure in the ledger.
+
+    ``items`` is called for each pass over them and gives chunks of (item id, text, context). ``tell`` hears of the
+    progress twice a second. What an endpoint refuses for good, an outage beyond the endpoint's patience and a wait of
+    more than two minutes end the run early (``stopped``); what had no answer by then is asked for by the next run.
+    Raises :class:`EndpointStop` when the key is not in the environment, :class:`UserError` when the ledger cannot be
+    written.
+    """
+    key = api_key(job.endpoint)
+    run = ledger.begin(job.account, job.day, job.what, job.budget)
+    progress = Progress(total)
+    engine = _Engine(job, items, ledger, run, key, progress, tell)
+    stopped = "it was interrupted"
+    try:
+        stopped = run_async(engine.run())
+    finally:
+        report = RunReport(run.id, progress, stopped)
+        with contextlib.suppress(UserError):
+            ledger.end(run, report.as_dict())
+    return report
 
 
-class _Run:
+def settled_items(
+    job: Job, items: Reader, ledger: Ledger, report: RunReport | None = None
+) -> Iterator[list[tuple[Item, bytes, Answer | Failure]]]:
+    """Every item with its key and what became of it, chunk by chunk, in the reader's order."""
+    why = "it was not asked for" if report is None else report.stopped or "it was not asked for"
+    stopped = report is not None and report.stopped is not None
+    for chunk in items():
+        keys = [job.template.key(job.template.item(text, context)) for _, text, context in chunk]
+        answers = ledger.known(keys)
+        missing = [k for k in keys if k not in answers]
+        failures = ledger.failures(missing) if missing else {}
+        if stopped and failures and report is not None:
+            failures = {k: f for k, f in failures.items() if f.run == report.run}
+        yield [
+            (item, key, answers.get(key) or failures.get(key) or Failure(key, "api_error", "not_asked", why, 0))
+            for item, key in zip(chunk, keys, strict=True)
+        ]
+
+
+@dataclass(frozen=True, slots=True)
+class _Work:
+    claim: Claim
+    item: bytes
+
+
+class _Engine:
     def __init__(
         self,
-        endpoint: Endpoint,
-        key: str,
+        job: Job,
+        items: Reader,
         ledger: Ledger,
-        day: date,
-        price: Price | None,
-        budget_usd: float | None,
-        progress: Progress | None,
-        account: str,
+        run: Run,
+        key: str,
+        progress: Progress,
+        tell: Callable[[Progress], None] | None,
     ) -> None:
-        self.account = account
-        self.endpoint, self.key, self.ledger, self.day = endpoint, key, ledger, day
-        self.price, self.budget, self.progress = price, budget_usd, progress
-        self.spent, self.reserved = ledger.spent(day.isoformat(), account), 0.0
+        self.job, self.items, self.ledger, self.run_, self.key = job, items, ledger, run, key
+        self.progress, self.tell = progress, tell
+        self.endpoint, self.template = job.endpoint, job.template
         self.random = random.Random(0)  # noqa: S311 - jitter of waits, not a secret
-        self.out: dict[str, Settled] = {}
-        self.unwritten: list[tuple[str, Settled]] = []
+        self.held = 0
+        self.answers = self.refused = self.deferred = 0
+        self.asked_again: set[bytes] = set()
 
-    async def all(self, requests: Iterable[Request]) -> dict[str, Settled]:
-        import openai
-
-        queue = iter(requests)
-        # A proxy from the environment never gets to see what goes to this machine.
-        on_this_machine = (urlparse(self.endpoint.base_url).hostname or "") in LOOPBACK
+    async def run(self) -> str | None:
+        """All passes. Returns why it stopped early, or None."""
+        workers = self.endpoint.concurrency
+        self.gate = Gate(self.endpoint)
+        self.reader = self.ledger.reader()
+        self.writer = LedgerWriter(self.ledger, self.run_, workers // 2)
+        self.queue: asyncio.Queue[_Work | None] = asyncio.Queue(max(1, workers // 4))
+        self.transport = transport_for(self.endpoint, self.key)
         try:
-            async with (
-                openai.DefaultAsyncHttpxClient(trust_env=not on_this_machine) as http_client,
-                openai.AsyncOpenAI(
-                    api_key=self.key,
-                    base_url=self.endpoint.base_url,
-                    max_retries=0,
-                    timeout=self.endpoint.timeout_seconds,
-                    http_client=http_client,
-                ) as client,
-                asyncio.TaskGroup() as group,
-            ):
-                for _ in range(self.endpoint.concurrency):
-                    group.create_task(self._worker(client, queue))
-        except* EndpointStop as stops:
-            raise stops.exceptions[0] from None
+            async with asyncio.TaskGroup() as group:
+                teller = group.create_task(self._tell()) if self.tell is not None else None
+                tasks = [group.create_task(self._worker()) for _ in range(workers)]
+                await self._feed()
+                for _ in tasks:
+                    await self.queue.put(None)
+                await asyncio.gather(*tasks)
+                if teller is not None:
+                    teller.cancel()
+        except* UserError as errors:
+            raise _first(errors) from None
         finally:
-            self._write()
-        return self.out
+            await self.transport.close()
+            self.reader.close()
+            with contextlib.suppress(UserError):
+                await self.writer.close()
+        if self.writer.error is not None:
+            raise self.writer.error
+        if self.tell is not None:
+            self.tell(self.progress)
+        return self.gate.stopped
 
-    async def _worker(self, client: Any, queue: Any) -> None:
-        for request in queue:
-            settled = await self._settle(client, request)
-            self.out[request.key] = settled
-            self.unwritten.append((request.key, settled))
-            if len(self.unwritten) >= 100:
-                self._write()
-            if self.progress is not None:
-                self.progress(1)
+    async def _tell(self) -> None:
+        assert self.tell is not None
+        while True:
+            await asyncio.sleep(0.5)
+            self.tell(self.progress)
 
-    def _write(self) -> None:
-        if self.unwritten:
-            self.ledger.keep(self.unwritten)
-            self.unwritten = []
+    # Feeding
 
-    def _reservation(self, request: Request) -> float:
-        """The most a request can cost: a token per UTF-8 byte read, and all it may write."""
-        if self.price is None:
-            return 0.0
-        read = sum(len(m["content"].encode()) for m in request.body["messages"]) + 100
-        written = request.body.get("max_tokens") or request.body.get("max_completion_tokens") or 0
-        return cost_usd(self.price, (read, 0, written)) or 0.0
+    async def _feed(self) -> None:
+        """Passes over the items until nothing is left that another run, or this one, is still asking for."""
+        first = True
+        while True:
+            self.deferred = 0
+            for chunk in self.items():
+                await self._feed_chunk(chunk, first)
+                if self.gate.stopped:
+                    return
+            first = False
+            if not self.deferred or self.job.retry_errors:
+                return
+            while self.queue.qsize() or self.gate.concurrency.in_flight or self.writer.uncommitted:
+                await asyncio.sleep(0.02)
+            while not self.gate.stopped and await asyncio.to_thread(self.reader.others_claims, self.run_.id) > 0:
+                await asyncio.sleep(0.2)
 
-    async def _settle(self, client: Any, request: Request) -> Settled:
-        """Ask until there is an answer, the attempts are used up, or the budget does not allow another."""
-        hold = self._reservation(request)
-        settled: Settled | None = None
-        for attempt in range(1, self.endpoint.max_attempts + 1):
-            if self.budget is not None and self.spent + self.reserved + hold > self.budget:
-                over = Verdict("over_budget", error=f"the budget of ${self.budget:g} does not allow the request")
-                return settled or self._settled(over, {}, None, 0)
-            self.reserved += hold
+    async def _feed_chunk(self, chunk: Sequence[Item], first: bool) -> None:
+        template, limit = self.template, self.job.max_item_characters
+        items: dict[bytes, bytes] = {}
+        keys, long = [], []
+        for _, text, context in chunk:
+            item = template.item(text, context)
+            key = template.key(item)
+            keys.append(key)
+            if len(text) + len(context or "") > limit:
+                long.append(key)
+            else:
+                items[key] = item
+        todo = await asyncio.to_thread(self._unanswered, list(dict.fromkeys(keys)), first)
+        if first:
+            there = len(keys) - sum(1 for k in keys if k in todo)
+            self.progress.known += there
+            self.progress.done += there
+        too_long = [k for k in long if k in todo]
+        if too_long:
+            error = f"the item has more than {limit:,} characters (max_item_characters)"
+            self._fail([Failure(k, "api_error", "too_long", error, 0) for k in dict.fromkeys(too_long)])
+        wanted = [k for k in items if k in todo]
+        repeated = sum(1 for k in keys if k in todo) - len(wanted) - len(too_long)
+        self.progress.done += repeated if first else 0
+        step = max(1, self.endpoint.concurrency // 4)
+        for start in range(0, len(wanted), step):
+            if self.gate.stopped:
+                return
+            await self._claim([_Work(Claim(k, self._hold(items[k])), items[k]) for k in wanted[start : start + step]])
+
+    def _unanswered(self, keys: list[bytes], first: bool) -> set[bytes]:
+        if self.job.retry_errors:
+            again = set(self.reader.failures(keys))
+            again |= {k for k, a in self.reader.known(keys).items() if a.outcome in ("parse_error", "truncated")}
+            again -= self.asked_again
+            self.asked_again |= again
+            return again
+        missing = set(keys) - self.reader.known_keys(keys)
+        if first or not missing:
+            return missing
+        return missing - {k for k, f in self.reader.failures(list(missing)).items() if f.run == self.run_.id}
+
+    def _hold(self, item: bytes) -> int:
+        """The most one call can cost: a token per byte read (no tokenizer makes more), and all it may write."""
+        rates = self.job.rates
+        if rates is None:
+            return 0
+        return rates.most(self.template.constant_bytes + len(item) + 100, self.job.max_tokens)
+
+    async def _claim(self, work: list[_Work]) -> None:
+        if self.job.run_budget is not None:
+            affordable = []
+            for w in work:
+                if self.progress.spent + self.progress.maybe + self.held + w.claim.hold <= self.job.run_budget:
+                    self.held += w.claim.hold
+                    affordable.append(w)
+                else:
+                    self._over_budget(w.claim.key)
+            work = affordable
+        grants = await self.writer.claim([w.claim for w in work], anew=self.job.retry_errors)
+        for w, grant in zip(work, grants, strict=True):
+            if grant.result == "go":
+                await self.queue.put(w)
+                continue
+            self._unhold(w)
+            if grant.result == "over_budget":
+                self._over_budget(w.claim.key)
+            elif grant.result == "taken":
+                self.deferred += 1
+            else:
+                self.progress.known += 1
+                self.progress.done += 1
+
+    def _unhold(self, work: _Work) -> None:
+        if self.job.run_budget is not None:
+            self.held -= work.claim.hold
+
+    def _over_budget(self, key: bytes) -> None:
+        budget = "budget_usd" if self.job.budget is not None else "budget_usd_per_run"
+        self._fail([Failure(key, "over_budget", "over_budget", f"{budget} does not allow the request", 0)])
+
+    def _fail(self, failures: list[Failure]) -> None:
+        self.writer.fail(failures)
+        self.progress.done += len(failures)
+        for f in failures:
+            self.progress.outcomes[f.outcome] += 1
+
+    # Working
+
+    async def _worker(self) -> None:
+        while (work := await self.queue.get()) is not None:
             try:
-                settled, wait, maybe_billed = await self._ask(client, request, attempt)
+                await self._settle(work)
             finally:
-                self.reserved -= hold
-            # What may have been billed without saying so counts with all it could have cost.
-            cost = settled.cost_usd if settled.cost_usd is not None else hold if maybe_billed else 0.0
-            if cost:
-                self.spent += cost
-                self.ledger.spend(self.day.isoformat(), self.account, cost)
-            if wait is None or wait > LONGEST_WAIT_SECONDS or attempt == self.endpoint.max_attempts:
-                return settled
-            backoff = min(20.0, 0.25 * 2**attempt) * (0.5 + self.random.random())
-            await asyncio.sleep(max(wait, backoff))
-        raise AssertionError("max_attempts is at least 1")
+                self._unhold(work)
 
-    async def _ask(self, client: Any, request: Request, attempt: int) -> tuple[Settled, float | None, bool]:
-        """(outcome, seconds to wait before another attempt or None if there is to be none, may have been billed)."""
-        import openai
+    async def _settle(self, work: _Work) -> None:
+        """Ask until there is an answer, the tries are used up, or nothing more may be asked."""
+        body, tries, cost, started = self.template.body(work.item), Tries(), 0, 0.0
+        usage: Usage | None = None
+        last: Call | None = None
+        while True:
+            try:
+                probe, reserved = await self.gate.admit(len(body))
+            except Stopped:
+                self._give_back(work, tries, last)
+                return
+            started = time.perf_counter()
+            try:
+                reply = await self.transport.post(self.template.path, body)
+                call = answered(reply, self.template.labels, self.template.api, self.endpoint)
+            except NoReply as error:
+                call = unanswered(error)
+            except asyncio.CancelledError:
+                self.gate.leave()
+                self._lost(work, tries)
+                raise
+            ms = (time.perf_counter() - started) * 1000
+            self.progress.calls += 1
+            last = call
+            self.gate.leave()
+            self.gate.learn(call, probe, reserved, len(body))
+            self._watch(call)
+            if call.result == "limited":
+                self.progress.limited += 1
+                tries.limited += 1
+                if call.wait is None:
+                    await asyncio.sleep(backoff_seconds(min(tries.limited, 4), self.random.random()))
+                continue
+            tries.calls += 1
+            tries.broken += call.result == "broken" and self.gate.breaker.state == "closed"
+            tries.timeouts += call.verdict.outcome == "timeout"
+            attempt = self._attempt(work, tries.calls, call, ms)
+            if attempt.billed == "yes":
+                cost += attempt.cost
+                usage = call.usage if usage is None else _added(usage, call.usage)
+            step = next_step(call, tries, self.endpoint, self.job.repair, self.gate.breaker.state == "closed")
+            if step in ("keep", "fail"):
+                await self._done(work, call, attempt, tries, usage, cost, ms, step)
+                return
+            if not await self._goes_on(work, call, attempt, tries):
+                return
+            if step == "repair" and (repair := self.template.repair_body(work.item, call.verdict.said or "")):
+                body, tries.repaired = repair, True
+            if call.result == "answer":
+                tries.paid_again = True
+            else:
+                await asyncio.sleep(backoff_seconds(tries.calls, self.random.random()))
 
-        started = time.perf_counter()
+    def _watch(self, call: Call) -> None:
+        """Stop when the endpoint refuses for good, or refuses everything from the start."""
+        if call.stop is not None:
+            self.gate.stop(call.stop)
+        if call.result == "answer":
+            self.answers += 1
+        elif call.result == "refused" and not self.answers:
+            self.refused += 1
+            if self.refused >= REFUSED_AT_FIRST:
+                self.gate.stop(
+                    f"{self.endpoint.base_url} refused the first {self.refused} requests: {call.verdict.error}; "
+                    "check what judges.yaml says it can do, and the size of the items"
+                )
 
-        def failed(outcome: Outcome, error: str) -> Settled:
-            return self._settled(Verdict(outcome, error=error), {}, None, attempt)
+    def _attempt(self, work: _Work, number: int, call: Call, ms: float) -> Attempt:
+        """The call as a row. What may have been billed without saying so counts with all it could have cost."""
+        rates, billed, cost = self.job.rates, call.billed, 0
+        if rates is not None and billed != "no":
+            exact = rates.cost(call.usage) if billed == "yes" else None
+            billed = billed if exact is not None else "maybe"
+            cost = work.claim.hold if exact is None else exact
+        self._count(billed, cost)
+        verdict = call.verdict
+        return Attempt(
+            work.claim.key, number, verdict.outcome, verdict.kind, billed, cost, call.usage, ms, call.status,
+            call.request_id, _now(),
+        )  # fmt: skip
 
-        try:
-            async with asyncio.timeout(self.endpoint.timeout_seconds):
-                raw = await client.chat.completions.with_raw_response.create(**request.body)
-            elapsed = (time.perf_counter() - started) * 1000
-            response = _json_object(raw.http_response)
-            if response is None:
-                return failed("api_error", "HTTP 200, but the body is not a JSON object"), 0.0, True
-            settled = self._settled(classify(response, request.labels), response, elapsed, attempt)
-            return settled, 0.0 if settled.outcome == "api_error" else None, True
-        except (openai.APITimeoutError, TimeoutError):
-            return failed("timeout", f"no answer within {self.endpoint.timeout_seconds:g} s"), 0.0, True
-        except openai.APIStatusError as error:
-            if _is_content_filter(error):
-                return failed("content_filter", f"HTTP {error.status_code}, content filter"), None, False
-            self._stop_if_final(error)
-            settled = failed("api_error", f"HTTP {error.status_code}")
-            if error.status_code not in RETRY_STATUS:
-                return settled, None, False
-            return settled, retry_after_seconds(error.response.headers, datetime.now(UTC)) or 0.0, False
-        except openai.APIConnectionError:
-            return failed("api_error", "connection failed"), 0.0, True
-        except openai.APIError:
-            return failed("api_error", "the client could not read the answer"), 0.0, True
+    def _count(self, billed: Billed, cost: int) -> None:
+        if billed == "yes":
+            self.progress.spent += cost
+        elif billed == "maybe":
+            self.progress.maybe += cost
 
-    def _stop_if_final(self, error: Any) -> None:
-        status = error.status_code
-        code = _error_code(error)
-        if status in STOP_STATUS or code == "insufficient_quota":
-            why = "the quota is used up" if code == "insufficient_quota" else STOP_STATUS[status]
-            hint = f"; check {self.endpoint.api_key_env}" if status in (401, 403) and self.endpoint.api_key_env else ""
-            raise EndpointStop(f"{self.endpoint.base_url} answered {status}: {why}{hint}")
-
-    def _settled(self, verdict: Verdict, response: dict[str, Any], latency: float | None, attempts: int) -> Settled:
-        tokens = token_counts(response)
-        model = response.get("model")
-        return Settled(
-            outcome=verdict.outcome,
-            label=verdict.label,
-            p_violating=verdict.p_violating,
-            p_source=verdict.p_source,
-            rationale=verdict.rationale,
-            error=verdict.error,
-            model_returned=model[:200].encode("utf-8", "replace").decode() if isinstance(model, str) else None,
-            input_tokens=tokens[0],
-            cached_tokens=tokens[1],
-            output_tokens=tokens[2],
-            cost_usd=cost_usd(self.price, tokens),
-            latency_ms=latency,
-            attempts=attempts,
-            first_day=self.day.isoformat(),
-            created_at=datetime.now(UTC).isoformat(),
-        )
-
-
-def _json_object(response: Any) -> dict[str, Any] | None:
-    """The body of an answer as a JSON object, or None if it is anything else."""
-    try:
-        value = response.json()
-    except (ValueError, RecursionError):
-        return None
-    return value if isinstance(value, dict) else None
-
-
-def _error_code(error: Any) -> str | None:
-    code = getattr(error, "code", None)
-    return code if isinstance(code, str) else None
-
-
-def _is_content_filter(error: Any) -> bool:
-    if error.status_code != 400:
+    async def _goes_on(self, work: _Work, call: Call, attempt: Attempt, tries: Tries) -> bool:
+        """Write the attempt; whether the budgets allow another."""
+        limit = self.job.run_budget
+        fits = limit is None or self.progress.spent + self.progress.maybe + self.held <= limit
+        settlement = Settlement(work.claim, attempt, again=fits)
+        if await self.writer.may_go_on(settlement):
+            return True
+        self._end(Failure(work.claim.key, "over_budget", "over_budget", _over(call), tries.calls, _now()))
         return False
-    body = error.body if isinstance(error.body, dict) else {}
-    inner = body.get("innererror")
-    codes = [_error_code(error), body.get("code"), inner.get("code") if isinstance(inner, dict) else None]
-    return any(c in ("content_filter", "ResponsibleAIPolicyViolation", "content_policy_violation") for c in codes)
+
+    async def _done(
+        self, work: _Work, call: Call, attempt: Attempt, tries: Tries, usage: Usage | None, cost: int, ms: float,
+        step: str,
+    ) -> None:  # fmt: skip
+        verdict = call.verdict
+        if step == "keep" and verdict.outcome in SETTLED:
+            u = usage or call.usage
+            moment = _now()
+            answer = Answer(
+                verdict.outcome, verdict.kind, verdict.label, verdict.clause, verdict.evidence, verdict.p_violating,
+                verdict.p_source, verdict.rationale, verdict.error, verdict.signals, call.model, call.fingerprint,
+                call.request_id, u.input, u.cached, u.cache_write, u.output, u.reasoning, u.tier,
+                cost if self.job.rates is not None and usage is not None else None, ms, tries.calls, "live",
+                self.run_.day, moment,
+            )  # fmt: skip
+            settlement = Settlement(work.claim, attempt, answer, replace=self.job.retry_errors)
+            self.progress.outcomes[verdict.outcome] += 1
+        else:
+            failure = _failure(work.claim.key, call, tries)
+            settlement = Settlement(work.claim, attempt, failure=failure)
+            self.progress.outcomes[failure.outcome] += 1
+        self.progress.done += 1
+        await self.writer.settle(settlement)
+
+    def _end(self, failure: Failure) -> None:
+        self._fail([failure])
+
+    def _give_back(self, work: _Work, tries: Tries, last: Call | None) -> None:
+        """The run stopped before this request could be sent (again): its claim goes, its failure is noted."""
+        with contextlib.suppress(UserError):
+            self.writer.release([work.claim])
+            if last is not None:
+                self._end(_failure(work.claim.key, last, tries))
+
+    def _lost(self, work: _Work, tries: Tries) -> None:
+        """The run was interrupted while the call was out: it may have been billed."""
+        cost = work.claim.hold
+        self._count("maybe", cost)
+        attempt = Attempt(work.claim.key, tries.calls + 1, "lost", "interrupted", "maybe", cost, at=_now())
+        with contextlib.suppress(UserError):
+            self.writer.put(Settlement(work.claim, attempt))
+
+
+def _failure(key: bytes, call: Call, tries: Tries) -> Failure:
+    outcome = call.verdict.outcome if call.verdict.outcome not in SETTLED else "api_error"
+    kind, error = call.verdict.kind or "unknown", call.verdict.error or "no answer"
+    return Failure(key, outcome, kind, error, tries.calls, _now())
+
+
+def _over(call: Call) -> str:
+    return f"the budget does not allow another attempt (the last: {call.verdict.error})"
+
+
+def _added(a: Usage, b: Usage) -> Usage:
+    def plus(x: int | None, y: int | None) -> int | None:
+        return x if y is None else y if x is None else x + y
+
+    return Usage(
+        plus(a.input, b.input), plus(a.cached, b.cached), plus(a.cache_write, b.cache_write),
+        plus(a.output, b.output), plus(a.reasoning, b.reasoning), b.tier or a.tier,
+    )  # fmt: skip
+
+
+def _first(errors: BaseExceptionGroup[Any]) -> BaseException:
+    error: BaseException = errors
+    while isinstance(error, BaseExceptionGroup):
+        error = error.exceptions[0]
+    return error
+
+
+def _now() -> str:
+    return datetime.now(UTC).isoformat(timespec="milliseconds")

@@ -12,23 +12,39 @@ from moderation_pipelines.home import Home
 from moderation_pipelines.located_yaml import Located, model_problems, parse_yaml, read_text
 from moderation_pipelines.policies.policy import IDENTIFIER, Policies, Strict
 from moderation_pipelines.prompting.prompts import COMPILED, LATEST, prompt_versions
+from moderation_pipelines.scoring.money import Price
 
 BASELINE = "baseline-ngram"
+Api = Literal["chat", "responses", "decisions"]
 
 
 class Endpoint(Strict):
-    """An OpenAI-compatible endpoint and what it can do."""
+    """An OpenAI-compatible endpoint: where it is, what it can do, how hard it may be pressed.
+
+    A capability that is not declared (None) is probed once where ``probe`` is on, else taken as not there.
+    """
 
     base_url: str
     api_key_env: str | None = Field(default=None, pattern=r"^[A-Z][A-Z0-9_]*$")
-    json_schema: bool = False
-    logprobs: bool = False
-    max_tokens_field: Literal["max_tokens", "max_completion_tokens"] = "max_tokens"
-    seed: bool = False
-    temperature: bool = True
+    api: Api = "chat"
+    transport: Literal["sdk", "direct"] = "sdk"
+    probe: bool = False
+    json_schema: bool | None = None
+    logprobs: bool | None = None
+    max_tokens_field: Literal["max_tokens", "max_completion_tokens"] | None = None
+    seed: bool | None = None
+    temperature: bool | None = None
+    batch: bool | None = None
     timeout_seconds: float = Field(default=60, gt=0, le=3600, strict=False)
-    concurrency: int = Field(default=8, ge=1, le=512)
+    concurrency: int = Field(default=8, ge=1, le=2048)
     max_attempts: int = Field(default=4, ge=1, le=20)
+    requests_per_minute: float | None = Field(default=None, gt=0, strict=False)
+    tokens_per_minute: float | None = Field(default=None, gt=0, strict=False)
+    cool_down_seconds: float = Field(default=5, gt=0, le=600, strict=False)
+    patience_seconds: float = Field(default=120, ge=0, le=86400, strict=False)
+    batch_requests: int = Field(default=50_000, ge=1, le=50_000)
+    batch_megabytes: float = Field(default=190, gt=0, le=200, strict=False)
+    batch_enqueued_tokens: int | None = Field(default=None, ge=1)
 
     @field_validator("base_url")
     @classmethod
@@ -38,15 +54,12 @@ class Endpoint(Strict):
             raise ValueError("not an address")
         if parsed.username or parsed.password or parsed.query:
             raise ValueError("an address holds no key or password")
-        return value
+        return value.rstrip("/")
 
-
-class Price(Strict):
-    """US dollars per million tokens."""
-
-    input_usd_per_million: float = Field(ge=0, strict=False)
-    cached_input_usd_per_million: float | None = Field(default=None, ge=0, strict=False)
-    output_usd_per_million: float = Field(ge=0, strict=False)
+    @property
+    def provider(self) -> str:
+        """Whose limits it shares: the variable its key is in, else the host."""
+        return (self.api_key_env or urlparse(self.base_url).netloc).lower()
 
 
 class Judge(Strict):
@@ -59,8 +72,20 @@ class Judge(Strict):
     temperature: float = Field(default=0.0, ge=0, le=2, strict=False)
     max_tokens: int = Field(default=400, ge=1)
     seed: int = 0
-    price: Price | None = None
+    price: Price | list[Price] | None = None
     budget_usd: float | None = Field(default=None, ge=0, strict=False)
+    budget_usd_per_run: float | None = Field(default=None, ge=0, strict=False)
+    via: Literal["live", "batch"] = "live"
+    repair: bool = True
+    max_item_characters: int = Field(default=60_000, ge=100)
+    max_missing: float = Field(default=0.2, ge=0, le=1, strict=False)
+    canary: int = Field(default=20, ge=0, le=1000)
+    injections: int = Field(default=4, ge=0, le=100)
+
+    @property
+    def prices(self) -> tuple[Price, ...]:
+        """Every price it has, whatever the form in the file."""
+        return () if self.price is None else tuple(self.price) if isinstance(self.price, list) else (self.price,)
 
 
 class JudgesFile(Strict):
@@ -120,6 +145,14 @@ def _inconsistencies(home: Home, policies: Policies, located: Located) -> list[P
                 if policy in policies and prompt not in prompt_versions(home, policies[policy]):
                     message = f'prompt "{prompt}" is missing for policy "{policy}": no {prompt}.md there'
                     found.append(located.problem((*where, "prompt"), message))
-        if judge.get("budget_usd") is not None and judge.get("price") is None:
-            found.append(located.problem((*where, "budget_usd"), "a budget needs a price to be kept"))
+        for budget in ("budget_usd", "budget_usd_per_run"):
+            if judge.get(budget) is not None and judge.get("price") is None:
+                found.append(located.problem((*where, budget), "a budget needs a price to be kept"))
+        where_asked = endpoints.get(endpoint) if isinstance(endpoint, str) else None
+        if judge.get("via") == "batch" and isinstance(where_asked, dict):
+            if where_asked.get("api", "chat") == "decisions":
+                found.append(located.problem((*where, "via"), "decisions cannot be asked for by batch"))
+            elif where_asked.get("batch") is False:
+                message = f'via: batch, but endpoint "{endpoint}" says batch: false'
+                found.append(located.problem((*where, "via"), message))
     return found
