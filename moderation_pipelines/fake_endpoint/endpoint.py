@@ -113,6 +113,8 @@ class FakeEndpoint:
                 name = _name(raw)
                 self.billed[name] = self.billed.get(name, 0) + 1
             self._counted(said)
+            if self._tokens is not None:
+                self._tokens.refund(question.n_bytes // 4 + question.max_tokens - said.tokens, now)
             seconds = latency_seconds(self.plan, question, attempt)
             if seconds:
                 await asyncio.sleep(seconds)

@@ -122,8 +122,8 @@ class Concurrency:
 class LearntRate:
     """A rate for an endpoint whose limit nobody stated: from the first refusals on.
 
-    When more than a twentieth of the last calls (and three) were refused, the rate becomes 0.8 of what got through, at
-    most once in two seconds or per pause; then it grows by five per cent a second. So it hovers around the limit
+    When more than a twentieth of the last calls (and three) were refused, the rate becomes 0.8 of what got through
+    (after a second of looking), at most once in two seconds or per pause, never less than half; then it grows by five per cent a second. So it hovers around the limit
     instead of running into it, and single refusals change nothing.
     """
 
@@ -157,13 +157,15 @@ class LearntRate:
         passed, refused = sum(r[1] for r in self._recent), sum(r[2] for r in self._recent)
         if now < self._cut_until or refused < self.LEAST or refused < self.SHARE * (passed + refused):
             return
+        seconds = now - self._recent[0][0]
+        if seconds < 1.0 or not passed:
+            return
         self._cut_until = now + max(pause, 2.0)
-        seconds = max(now - self._recent[0][0], 0.5)
-        rate = max(0.05, self.CUT * passed / seconds)
+        rate = self.CUT * passed / seconds
         if self.bucket is None:
             self.bucket = TokenBucket(rate, max(1.0, rate * 0.1), now)
         else:
-            self.bucket.set_rate(min(rate, self.bucket.rate), now)
+            self.bucket.set_rate(min(max(rate, self.bucket.rate / 2), self.bucket.rate), now)
             self.bucket.burst = max(1.0, self.bucket.rate * 0.1)
         self.bucket.at_most(0.0, now)
         self._recent.clear()
