@@ -18,6 +18,7 @@ from moderation_pipelines.policies import assets as policies
 from moderation_pipelines.prompting import assets as prompting
 from moderation_pipelines.reports import assets as reports
 from moderation_pipelines.scoring import assets as scoring
+from moderation_pipelines.scoring.judges import pool_name
 from moderation_pipelines.tables.warehouse import Warehouse
 from moderation_pipelines.validation import assets as validation
 
@@ -28,7 +29,7 @@ def build_defs(home: Home | None = None, settings: Settings | None = None, **res
     """Definitions for a home (default: MODERATION_HOME) with any resource replaced by name."""
     home = home or find_home()
     settings = settings or Settings.from_env()
-    days = Days(settings)
+    days = Days(settings, pool_name(home))
     return dg.Definitions(
         assets=[asset for stage in STAGES for asset in stage.build(days)],
         jobs=automation.jobs(),

@@ -17,6 +17,7 @@ from moderation_pipelines.orchestration.assets_common import (
 )
 from moderation_pipelines.orchestration.partitions import Days
 from moderation_pipelines.orchestration.pipeline import Pipeline, day_of
+from moderation_pipelines.scoring.judge_runs import invalid_runs
 from moderation_pipelines.tables.schema import COMPARISONS, METRICS
 from moderation_pipelines.validation.expectations import metrics_expectations
 from moderation_pipelines.validation.suites import audit_metrics, write_audit
@@ -27,12 +28,16 @@ def build(days: Days) -> list[dg.AssetsDefinition]:
 
     @dg.asset(**table_asset(METRICS, "metrics"), partitions_def=days.daily, deps=["eval_sets"], check_specs=specs)
     def metrics(
-        context: dg.AssetExecutionContext, scores: pl.LazyFrame, pipeline: dg.ResourceParam[Pipeline]
+        context: dg.AssetExecutionContext,
+        scores: pl.LazyFrame,
+        judge_runs: pl.LazyFrame,
+        pipeline: dg.ResourceParam[Pipeline],
     ) -> Iterator[dg.AssetCheckResult | dg.MaterializeResult]:
         home, day = pipeline.home, day_of(context.partition_key)
         with told_plainly():
             current = current_releases(home, pipeline.policies())
-            frame = metrics_table(scores.collect(), current, day, pipeline.settings.bootstrap_replicates)
+            invalid = invalid_runs(judge_runs.collect())
+            frame = metrics_table(scores.collect(), current, day, pipeline.settings.bootstrap_replicates, invalid)
         results = audit_metrics(frame) if frame.height else []
         write_audit(home, "metrics", day, results)
         overall = frame.filter(pl.col("slice") == "all", pl.col("metric") == "f1", pl.col("value").is_not_null())

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, date, datetime, time, timedelta
 
@@ -101,7 +101,13 @@ class Scored:
         return bool(np.isin(self.p_label, (0.0, 1.0)).all())
 
 
-def metrics_table(scores: pl.DataFrame, releases: Sequence[Release], day: date, replicates: int = 1000) -> pl.DataFrame:
+def metrics_table(
+    scores: pl.DataFrame,
+    releases: Sequence[Release],
+    day: date,
+    replicates: int = 1000,
+    invalid: Mapping[tuple[str, str, str], str] | None = None,
+) -> pl.DataFrame:
     """The ``metrics`` rows of ``day``: every judge x release x slice in ``scores``, sorted.
 
     Values are weighted to the sampling frame. Where all weights are equal rates have Wilson intervals, F1 and kappa
@@ -109,7 +115,8 @@ def metrics_table(scores: pl.DataFrame, releases: Sequence[Release], day: date, 
     bootstrap, within strata where the spec does not stratify by label. A second interval includes the uncertainty
     of the reference labels: each sample draws them from the consensus posterior, as if the judge knew no more of an
     item than its votes. Items without a verdict are in no denominator; their number and the worst-case bounds stand
-    beside.
+    beside. ``invalid`` names runs (judge, eval set, version) with too many of them, and why: their values are null with
+    that note, and only the bounds stand.
     """
     frames = []
     for release in releases:
@@ -138,8 +145,20 @@ def metrics_table(scores: pl.DataFrame, releases: Sequence[Release], day: date, 
     if not frames:
         return METRICS.empty()
     as_of = datetime.combine(day + timedelta(days=1), time(), UTC)
-    table = pl.concat(frames).with_columns(as_of=pl.lit(as_of), drop_date=pl.lit(day))
+    table = _without_invalid(pl.concat(frames), invalid or {}).with_columns(as_of=pl.lit(as_of), drop_date=pl.lit(day))
     return METRICS.conform(table.lazy()).collect()
+
+
+def _without_invalid(table: pl.DataFrame, invalid: Mapping[tuple[str, str, str], str]) -> pl.DataFrame:
+    """Values and intervals of runs that do not count become null, with the reason as their note."""
+    for (judge_id, eval_set, version), why in invalid.items():
+        theirs = (pl.col("judge_id") == judge_id) & (pl.col("eval_set") == eval_set) & (pl.col("version") == version)
+        numbers = ("value", "ci_low", "ci_high", "labels_ci_low", "labels_ci_high", "interval")
+        table = table.with_columns(
+            *(pl.when(~theirs).then(pl.col(c)).alias(c) for c in numbers),
+            note=pl.when(theirs).then(pl.lit(why)).otherwise(pl.col("note")),
+        )
+    return table
 
 
 def sliced_items(release: Release) -> pl.DataFrame:

@@ -10,9 +10,10 @@ from moderation_pipelines.home import Settings
 
 @dataclass(frozen=True)
 class Days:
-    """The daily partitions (UTC, today included) and the mappings between them."""
+    """The daily partitions (UTC, today included), the mappings between them, and the pool scoring runs in."""
 
     settings: Settings
+    pool: str = "judges"
 
     @property
     def daily(self) -> dg.DailyPartitionsDefinition:

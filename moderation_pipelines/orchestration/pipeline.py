@@ -19,11 +19,13 @@ def _silent(_: str) -> None:
 
 @dataclass(frozen=True)
 class Pipeline:
-    """What every asset works on. ``tell`` shows a line of progress to whoever watches; it never sees item text."""
+    """What every asset works on. ``tell`` shows a line of progress to whoever watches; it never sees item text.
+    ``retry_errors``: judges are asked only for what failed before."""
 
     home: Home
     settings: Settings
     tell: Tell = _silent
+    retry_errors: bool = False
 
     @property
     def warehouse(self) -> Warehouse:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from typing import Any, Literal
 from urllib.parse import urlparse
 
@@ -113,6 +114,19 @@ def load_judges(home: Home, policies: Policies) -> JudgesFile:
     if problems:
         raise UserError(problems)
     return loaded
+
+
+def pool_name(home: Home) -> str:
+    """The Dagster pool of scoring: the provider's, where all judges share one; ``judges`` otherwise.
+
+    Never fails: mistakes in the file are told when it is used, not when definitions are loaded.
+    """
+    try:
+        value = parse_yaml(read_text(home.judges_file, "judges.yaml"), "judges.yaml").value
+        found = {Endpoint.model_validate(e).provider for e in value["endpoints"].values()}
+    except (UserError, ValidationError, TypeError, KeyError, AttributeError):
+        return "judges"
+    return re.sub(r"[^a-z0-9_]", "_", found.pop()) if len(found) == 1 else "judges"
 
 
 def _inconsistencies(home: Home, policies: Policies, located: Located) -> list[Problem]:

@@ -123,8 +123,8 @@ class LearntRate:
     """A rate for an endpoint whose limit nobody stated: from the first refusals on.
 
     When more than a twentieth of the last calls (and three) were refused, the rate becomes 0.8 of what got through
-    (after a second of looking), at most once in two seconds or per pause, never less than half; then it grows by five per cent a second. So it hovers around the limit
-    instead of running into it, and single refusals change nothing.
+    (after a second of looking, at most once in two seconds or per pause, never less than half); then it grows by five
+    per cent a second. So it hovers around the limit instead of running into it, and single refusals change nothing.
     """
 
     CUT, SHARE, LEAST, GROWTH, WINDOW = 0.8, 0.05, 3, 0.05, 5.0

@@ -3,15 +3,16 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Callable, Mapping, Sequence
+import json
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack
-from dataclasses import dataclass
-from datetime import date, datetime
+from dataclasses import dataclass, field, replace
+from datetime import date, datetime, time
 from typing import Any
 
 import polars as pl
 
-from moderation_pipelines.eval_sets.release import Release
+from moderation_pipelines.eval_sets.release import Release, current_releases
 from moderation_pipelines.eval_sets.selection import labelled_items
 from moderation_pipelines.home import Home
 from moderation_pipelines.ingest.text import DEVELOPMENT
@@ -19,11 +20,26 @@ from moderation_pipelines.policies.policy import Policies, Policy
 from moderation_pipelines.prompting.prompts import Prompt, load_prompt
 from moderation_pipelines.scoring.baseline import BaselineModel, TrainingSet, training_set
 from moderation_pipelines.scoring.baseline_server import BaselineApp, serving
-from moderation_pipelines.scoring.engine import EndpointStop, Request, score_requests
-from moderation_pipelines.scoring.judges import BASELINE, Endpoint, Judge, JudgesFile
-from moderation_pipelines.scoring.ledger import SETTLED, Ledger, Settled, request_key
-from moderation_pipelines.scoring.outcomes import LabelSet, answer_schema, label_set
-from moderation_pipelines.tables.schema import SCORES
+from moderation_pipelines.scoring.capabilities import CAPABILITIES, Profile, profile_of
+from moderation_pipelines.scoring.engine import (
+    CHUNK,
+    EndpointStop,
+    Item,
+    Job,
+    Progress,
+    Reader,
+    RunReport,
+    score,
+    settled_items,
+)
+from moderation_pipelines.scoring.judges import BASELINE, Endpoint, Judge, JudgesFile, load_judges
+from moderation_pipelines.scoring.ledger import Answer, Failure, Ledger
+from moderation_pipelines.scoring.money import Price, Rates, picodollars, price_on, usd
+from moderation_pipelines.scoring.outcomes import LabelSet, label_set
+from moderation_pipelines.scoring.probing import probe
+from moderation_pipelines.scoring.wire import RequestTemplate, request_template
+from moderation_pipelines.tables.schema import CONSENSUS, CONTENT, SCORES
+from moderation_pipelines.tables.warehouse import Warehouse
 
 Tell = Callable[[str], None]
 
@@ -39,6 +55,11 @@ class ScoringTask:
     policy: Policy
     prompt: Prompt
     training: TrainingSet | None = None
+    profile: Profile = field(default_factory=Profile)
+
+    @property
+    def name(self) -> str:
+        return f"{self.judge_id} on {self.release.name}"
 
     @property
     def rows(self) -> int:
@@ -47,21 +68,54 @@ class ScoringTask:
     @property
     def asked(self) -> str:
         """Who is asked, as part of a request's identity: the endpoint's address; the baseline lives nowhere."""
-        return BASELINE if self.training is not None else self.endpoint.base_url.rstrip("/")
+        return BASELINE if self.training is not None else self.endpoint.base_url
 
     @property
     def labels(self) -> LabelSet:
-        return label_set(self.policy.label_ids, self.policy.violating_labels)
+        clauses = [c.id for c in self.policy.clauses]
+        return label_set(self.policy.label_ids, self.policy.violating_labels, clauses)
 
-    def requests(self) -> list[tuple[str, Request]]:
-        """(item_id, request) for every item of the release."""
-        rows = self.release.items().select("item_id", "text", "context").iter_rows()
-        labels = self.labels
-        out = []
-        for item_id, text, context in rows:
-            body = request_body(self.judge, self.endpoint, self.prompt, labels, text, context)
-            out.append((item_id, Request(request_key(self.asked, body, labels), body, labels)))
-        return out
+    def template(self, salt: str = "") -> RequestTemplate:
+        """How items are put to the judge. ``salt`` sets apart what is asked again on purpose."""
+        api = self.endpoint.api
+        return request_template(api, self.judge, self.profile, self.prompt, self.labels, self.asked, salt)
+
+    def items(self) -> Iterator[list[Item]]:
+        """The release's items in chunks: (item id, text, context)."""
+        rows = self.release.items().select("item_id", "text", "context")
+        for part in rows.iter_slices(CHUNK):
+            yield list(part.iter_rows())
+
+    def price(self, day: date) -> Price | None:
+        return price_on(self.judge.prices, day)
+
+    def parameters(self) -> str:
+        """What was asked with, for the record."""
+        judge = self.judge
+        said = {
+            "api": self.endpoint.api, "via": judge.via, "max_tokens": judge.max_tokens,
+            "temperature": judge.temperature if self.profile.temperature else None,
+            "seed": judge.seed if self.profile.seed else None, "capabilities": self.profile.as_dict(),
+        }  # fmt: skip
+        return json.dumps(said, sort_keys=True)
+
+    def job(self, day: date, retry_errors: bool = False, salt: str = "") -> Job:
+        """The engine's job for this task."""
+        judge, price = self.judge, self.price(day)
+        return Job(
+            account=self.judge_id,
+            template=self.template(salt),
+            endpoint=self.endpoint,
+            day=day,
+            max_tokens=judge.max_tokens,
+            rates=None if price is None else Rates(price),
+            budget=None if judge.budget_usd is None else picodollars(judge.budget_usd),
+            run_budget=None if judge.budget_usd_per_run is None else picodollars(judge.budget_usd_per_run),
+            repair=judge.repair and self.training is None,
+            max_item_characters=judge.max_item_characters,
+            retry_errors=retry_errors,
+            what=self.name,
+        )
 
 
 @dataclass(frozen=True)
@@ -71,27 +125,13 @@ class DayScores:
     scores: pl.DataFrame
     answered: int
     unanswered: list[str]
+    tasks: list[ScoringTask]
 
 
-def request_body(
-    judge: Judge, endpoint: Endpoint, prompt: Prompt, labels: LabelSet, text: str, context: str | None
-) -> dict[str, Any]:
-    """The chat-completions body for one item, within what the endpoint can do."""
-    body: dict[str, Any] = {
-        "model": judge.model,
-        "messages": prompt.messages(text, context),
-        endpoint.max_tokens_field: judge.max_tokens,
-    }
-    if endpoint.temperature:
-        body["temperature"] = judge.temperature
-    if endpoint.seed:
-        body["seed"] = judge.seed
-    if endpoint.logprobs:
-        body |= {"logprobs": True, "top_logprobs": 20}
-    if endpoint.json_schema:
-        schema = {"name": "judgement", "strict": True, "schema": answer_schema(labels)}
-        body["response_format"] = {"type": "json_schema", "json_schema": schema}
-    return body
+def day_tasks(home: Home, policies: Policies, warehouse: Warehouse) -> tuple[list[ScoringTask], list[str]]:
+    """The tasks of the home as it stands, and notes on what cannot be scored."""
+    releases, judges = current_releases(home, policies), load_judges(home, policies)
+    return scoring_tasks(home, policies, judges, releases, warehouse.scan(CONSENSUS), warehouse.scan(CONTENT))
 
 
 def scoring_tasks(
@@ -118,18 +158,49 @@ def scoring_tasks(
             if training.why_not is not None:
                 notes.append(training.why_not)
             else:
-                judge = Judge(endpoint=BASELINE, model=training.model, prompt="compiled", max_tokens=64)
-                endpoint = Endpoint(base_url="http://127.0.0.1/v1", concurrency=4, timeout_seconds=120)
-                prompt = Prompt(policy.id, BASELINE, "Judge the item.\n", 0)
-                tasks.append(ScoringTask(BASELINE, judge, endpoint, release, policy, prompt, training))
-        for judge_id, judge in judges.judges.items():
-            if judge.policies is None or policy.id in judge.policies:
-                prompt = load_prompt(home, policy, judge.prompt)
-                tasks.append(ScoringTask(judge_id, judge, judges.endpoints[judge.endpoint], release, policy, prompt))
+                tasks.append(_baseline_task(training, release, policy))
+        tasks += judge_tasks(home, judges, release, policy)
     return tasks, sorted(set(notes))
 
 
-def score_day(tasks: Sequence[ScoringTask], ledger: Ledger, day: date, tell: Tell | None = None) -> DayScores:
+def judge_tasks(home: Home, judges: JudgesFile, release: Release, policy: Policy) -> list[ScoringTask]:
+    """The tasks of the configured judges on one release; the baseline is none of them."""
+    tasks = []
+    for judge_id, judge in judges.judges.items():
+        if judge.policies is None or policy.id in judge.policies:
+            prompt, endpoint = load_prompt(home, policy, judge.prompt), judges.endpoints[judge.endpoint]
+            task = ScoringTask(judge_id, judge, endpoint, release, policy, prompt)
+            tasks.append(replace(task, profile=profile_of(endpoint)))
+    return tasks
+
+
+def _baseline_task(training: TrainingSet, release: Release, policy: Policy) -> ScoringTask:
+    judge = Judge(endpoint=BASELINE, model=training.model, prompt="compiled", max_tokens=64)
+    endpoint = Endpoint(
+        base_url="http://127.0.0.1/v1", concurrency=4, timeout_seconds=120, transport="direct", temperature=True
+    )
+    prompt = Prompt(policy.id, BASELINE, "Judge the item.\n", 0)
+    return ScoringTask(BASELINE, judge, endpoint, release, policy, prompt, training, profile_of(endpoint))
+
+
+def with_profile(task: ScoringTask, ledger: Ledger) -> ScoringTask:
+    """The task with what its endpoint can do: declared, or probed once and kept in the ledger.
+
+    Raises :class:`EndpointStop` when it must be probed and cannot be asked.
+    """
+    endpoint = task.endpoint
+    if not endpoint.probe or all(getattr(endpoint, c) is not None for c in CAPABILITIES):
+        return replace(task, profile=profile_of(endpoint))
+    found = ledger.profile(endpoint.base_url, task.judge.model)
+    if found is None:
+        found = probe(endpoint, task.judge.model)
+        ledger.keep_profile(endpoint.base_url, task.judge.model, found)
+    return replace(task, profile=profile_of(endpoint, found))
+
+
+def score_day(
+    tasks: Sequence[ScoringTask], ledger: Ledger, day: date, tell: Tell | None = None, retry_errors: bool = False
+) -> DayScores:
     """Score every task. The baseline is trained and served only if some request to it was never answered.
 
     A judge's budget holds over all its tasks of the day. A judge that cannot be asked does not stop the others: its
@@ -137,90 +208,168 @@ def score_day(tasks: Sequence[ScoringTask], ledger: Ledger, day: date, tell: Tel
     """
     frames, answered = [], 0
     unanswered: list[str] = []
-    for task in tasks:
-        pairs = task.requests()
-        requests = list({r.key: r for _, r in pairs}.values())
-        known = ledger.known([r.key for r in requests])
-        tick = _counter(tell, f"{task.judge_id} on {task.release.name}", len(requests))
-        with ExitStack() as stack:
-            endpoint = task.endpoint
-            if task.training is not None and len(known) < len(requests):
-                model = BaselineModel(task.training)
-                url = stack.enter_context(serving(BaselineApp({task.training.model: model})))
-                endpoint = endpoint.model_copy(update={"base_url": url})
-            try:
-                judge = task.judge
-                settled = score_requests(
-                    requests, endpoint, ledger, day, judge.price, judge.budget_usd, tick, task.judge_id
-                )
-            except EndpointStop as stop:
-                settled = _unasked(requests, ledger, day, str(stop))
-            answered += sum(s.outcome in SETTLED for key, s in settled.items() if key not in known)
-            failed = [s.error for s in settled.values() if s.outcome in ("api_error", "timeout")]
-            if failed:
-                why = max(sorted(set(failed), key=str), key=failed.count)
-                where = "" if str(why).startswith("http") else f" at {endpoint.base_url}"
-                share = f"{len(failed)} of {len(settled)} calls{where}"
-                unanswered.append(f"{task.judge_id} on {task.release.name}: {share} failed: {why}")
-        frames.append(score_rows(task, [(item, r.key, settled[r.key]) for item, r in pairs], day))
-    return DayScores(pl.concat(frames) if frames else SCORES.empty(), answered, unanswered)
+    profiled: list[ScoringTask] = []
+    for given in tasks:
+        task, report, why = _score_task(given, ledger, day, tell, retry_errors)
+        profiled.append(task)
+        answered += 0 if report is None else _new_answers(report)
+        frame = score_rows(task, day, ledger, report, why)
+        failed = frame.filter(pl.col("outcome").is_in(["api_error", "timeout"]))
+        waiting = failed.filter(pl.col("kind") == "batch_pending").height
+        if failed.height > waiting:
+            reasons = failed.filter(pl.col("kind") != "batch_pending")["error"].value_counts().sort(
+                ["count", "error"], descending=[True, False]
+            )  # fmt: skip
+            reason = str(reasons["error"][0])
+            where = "" if reason.startswith("http") or task.training else f" at {task.endpoint.base_url}"
+            unanswered.append(f"{task.name}: {failed.height - waiting} of {frame.height} calls{where} failed: {reason}")
+        frames.append(frame)
+    return DayScores(pl.concat(frames) if frames else SCORES.empty(), answered, unanswered, profiled)
 
 
-def _unasked(requests: Sequence[Request], ledger: Ledger, day: date, why: str) -> dict[str, Settled]:
-    """What was settled before an endpoint refused everything; the rest as errors that say why."""
-    error = Settled.unanswered("api_error", why, day)
-    return {r.key: error for r in requests} | ledger.known([r.key for r in requests])
+def _score_task(
+    task: ScoringTask, ledger: Ledger, day: date, tell: Tell | None, retry_errors: bool
+) -> tuple[ScoringTask, RunReport | None, str | None]:
+    """(the task with its endpoint's capabilities, what the engine did, why it could not be asked at all)."""
+    try:
+        task = with_profile(task, ledger) if task.training is None else task
+    except EndpointStop as stop:
+        return task, None, str(stop)
+    if task.judge.via == "batch":
+        return task, None, None
+    job, items, told = task.job(day, retry_errors), once_each(task.items), _told(tell, task.name)
+    price = task.price(day)
+    if price is not None:
+        ledger.note_price(task.judge.model, price)
+    with ExitStack() as stack:
+        if task.training is not None and not all_known(job, items, ledger):
+            model = BaselineModel(task.training)
+            url = stack.enter_context(serving(BaselineApp({task.training.model: model})))
+            job = replace(job, endpoint=job.endpoint.model_copy(update={"base_url": url}))
+        try:
+            return task, score(job, items, ledger, task.rows, told), None
+        except EndpointStop as stop:
+            return task, None, str(stop)
 
 
-def _counter(tell: Tell | None, name: str, total: int) -> Callable[[int], None] | None:
+def once_each(items: Reader) -> Reader:
+    """The chunks of a reader, read once and kept: for sets that fit in memory anyway."""
+    kept: list[Sequence[Item]] = []
+
+    def read() -> list[Sequence[Item]]:
+        if not kept:
+            kept.extend(items())
+        return kept
+
+    return read
+
+
+def all_known(job: Job, items: Reader, ledger: Ledger) -> bool:
+    """Whether every item of a job has its answer."""
+    for chunk in items():
+        keys = {job.template.key(job.template.item(text, context)) for _, text, context in chunk}
+        if len(ledger.known_keys(list(keys))) < len(keys):
+            return False
+    return True
+
+
+def _new_answers(report: RunReport) -> int:
+    return sum(n for outcome, n in report.progress.outcomes.items() if outcome not in _UNANSWERED)
+
+
+_UNANSWERED = frozenset({"timeout", "api_error", "over_budget"})
+
+
+def _told(tell: Tell | None, name: str) -> Callable[[Progress], None] | None:
     if tell is None:
         return None
-    done = 0
+    last = [""]
 
-    def tick(n: int) -> None:
-        nonlocal done
-        before, done = done, done + n
-        if done == total or done // 50 != before // 50:
-            tell(f"{name}: {done:,} of {total:,}")
+    def told(progress: Progress) -> None:
+        line = f"{name}: {progress.line()}"
+        if line != last[0]:
+            tell(line)
+            last[0] = line
 
-    return tick
+    return told
 
 
-def score_rows(task: ScoringTask, settled: Sequence[tuple[str, str, Settled]], day: date) -> pl.DataFrame:
-    """The ``scores`` rows of one task."""
-    violating: Mapping[str, bool] = {label.id: label.violating for label in task.policy.labels}
-    rows = []
-    for item_id, key, s in settled:
-        name = f"{task.judge_id}\x1f{task.release.name}\x1f{task.release.version}\x1f{item_id}\x1f{key}"
-        rows.append(
-            {
-                "decision_id": hashlib.blake2b(name.encode(), digest_size=16).hexdigest(),
-                "judge_id": task.judge_id,
-                "policy": task.policy.id,
-                "eval_set": task.release.name,
-                "version": task.release.version,
-                "item_id": item_id,
-                "outcome": s.outcome,
-                "label": s.label,
-                "violating": None if s.label is None else violating[s.label],
-                "p_violating": s.p_violating,
-                "p_source": s.p_source,
-                "rationale": s.rationale,
-                "error": s.error,
-                "prompt_id": task.prompt.id,
-                "prompt_sha256": task.prompt.sha256,
-                "model": task.judge.model,
-                "model_returned": s.model_returned,
-                "input_tokens": s.input_tokens,
-                "cached_tokens": s.cached_tokens,
-                "output_tokens": s.output_tokens,
-                "cost_usd": s.cost_usd,
-                "latency_ms": s.latency_ms,
-                "attempts": s.attempts,
-                "is_cached": s.first_day < day.isoformat(),
-                "request_key": key,
-                "created_at": datetime.fromisoformat(s.created_at),
-                "drop_date": day,
-            }
-        )
-    return pl.DataFrame(rows, schema=SCORES.schema)
+def score_rows(
+    task: ScoringTask, day: date, ledger: Ledger, report: RunReport | None = None, why: str | None = None
+) -> pl.DataFrame:
+    """The ``scores`` rows of one task, from the ledger. ``why`` is the reason of items that were not asked for."""
+    parts = []
+    for chunk in settled_items(task.job(day), task.items, ledger, report):
+        if task.judge.via == "batch":
+            chunk = _in_batches(chunk, ledger)
+        parts.append(_rows(task, day, chunk, why))
+    return pl.concat(parts) if parts else SCORES.empty()
+
+
+Settled = tuple[Item, bytes, Answer | Failure]
+
+
+def _in_batches(chunk: list[Settled], ledger: Ledger) -> list[Settled]:
+    """Unanswered items say which batch they are in, if they are in one."""
+    claimed = ledger.claimed([key for _, key, end in chunk if isinstance(end, Failure)])
+    out: list[Settled] = []
+    for item, key, end in chunk:
+        if isinstance(end, Failure) and claimed.get(key, "").startswith("batch:"):
+            name = claimed[key].removeprefix("batch:")
+            out.append((item, key, Failure(key, "api_error", "batch_pending", f"batch {name} is not back yet", 0)))
+        else:
+            out.append((item, key, end))
+    return out
+
+
+def _rows(task: ScoringTask, day: date, chunk: list[Settled], why: str | None) -> pl.DataFrame:
+    violating = {label.id: label.violating for label in task.policy.labels}
+    prefix = f"{task.judge_id}\x1f{task.release.name}\x1f{task.release.version}\x1f"
+    today = day.isoformat()
+    midnight = datetime.combine(day, time()).isoformat() + "+00:00"
+    columns: dict[str, list[Any]] = {name: [] for name in _VARYING}
+    add = [columns[name].append for name in _VARYING]
+    for (item_id, text, _), key, end in chunk:
+        name = key.hex()
+        identity = hashlib.blake2b(f"{prefix}{item_id}\x1f{name}".encode(), digest_size=16).hexdigest()
+        row: tuple[Any, ...]
+        if isinstance(end, Answer):
+            start = text.find(end.evidence) if end.evidence else -1
+            row = (
+                identity, item_id, end.outcome, end.label, None if end.label is None else violating[end.label],
+                end.p_violating, end.p_source, end.clause, end.evidence, None if start < 0 else start, end.rationale,
+                end.kind, end.error, end.signals, end.model_returned, end.fingerprint, end.input_tokens,
+                end.cached_tokens, end.cache_write_tokens, end.output_tokens, end.reasoning_tokens, end.tier,
+                usd(end.cost), end.latency_ms, end.attempts, end.via, end.first_day < today, name, end.created_at,
+            )  # fmt: skip
+        else:
+            # Dated to the start of its day where nothing was sent, so that a rerun says the same.
+            error = why if why is not None and end.kind == "not_asked" else end.error
+            row = (
+                identity, item_id, end.outcome, *[None] * 8, end.kind, error, *[None] * 11, end.attempts, None, False,
+                name, end.at or midnight,
+            )  # fmt: skip
+        for put, value in zip(add, row, strict=True):
+            put(value)
+    frame = pl.DataFrame(columns, schema=_VARYING_SCHEMA)
+    return frame.with_columns(
+        pl.col("created_at").str.to_datetime("%Y-%m-%dT%H:%M:%S%.f%:z", time_unit="us"),
+        judge_id=pl.lit(task.judge_id),
+        policy=pl.lit(task.policy.id),
+        eval_set=pl.lit(task.release.name),
+        version=pl.lit(task.release.version),
+        prompt_id=pl.lit(task.prompt.id),
+        prompt_sha256=pl.lit(task.prompt.sha256),
+        model=pl.lit(task.judge.model),
+        parameters=pl.lit(task.parameters()),
+        drop_date=pl.lit(day),
+    ).select(pl.col(n).cast(t) for n, t in SCORES.schema.items())
+
+
+_VARYING = (
+    "decision_id", "item_id", "outcome", "label", "violating", "p_violating", "p_source", "clause", "evidence",
+    "evidence_start", "rationale", "kind", "error", "signals", "model_returned", "fingerprint", "input_tokens",
+    "cached_tokens", "cache_write_tokens", "output_tokens", "reasoning_tokens", "tier", "cost_usd", "latency_ms",
+    "attempts", "via", "is_cached", "request_key", "created_at",
+)  # fmt: skip
+_VARYING_SCHEMA = {n: pl.String() if n == "created_at" else SCORES.schema[n] for n in _VARYING}
