@@ -6,6 +6,7 @@ import os
 import shutil
 import sys
 import tempfile
+import time
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from datetime import UTC, date, datetime
@@ -106,13 +107,13 @@ def _print_table(columns: Sequence[str], rows: Sequence[Sequence[object]], right
 def _progress() -> Iterator[Any]:
     """A progress line on a terminal; on anything else one line per day."""
     if not err.is_terminal:
-        last = [""]
+        last, told = [""], [time.monotonic()]
 
         def say(done: int, total: int, what: str) -> None:
-            head = what.split(":")[0]
-            if what != last[0] and head[:4].isdigit():
-                err.print(escape(f"[{done + 1}/{total}] {what}"))
-                last[0] = what
+            is_day = what.split(":")[0][:4].isdigit()
+            if what != last[0] and (is_day or time.monotonic() - told[0] > 10):
+                err.print(escape(f"[{min(done + 1, total)}/{total}] {what}"))
+                last[0], told[0] = what, time.monotonic()
 
         yield say
         return
@@ -124,7 +125,7 @@ def _progress() -> Iterator[Any]:
         task = progress.add_task("starting", total=1)
 
         def show(done: int, total: int, what: str) -> None:
-            progress.update(task, completed=done, total=total, description=escape(what[:70]))
+            progress.update(task, completed=done, total=total, description=escape(what[:110]))
 
         yield show
 
@@ -135,16 +136,73 @@ def run(
     since: DayOption = None,
     until: DayOption = None,
     date_: Annotated[str | None, typer.Option("--date", metavar="YYYY-MM-DD", help="Only this day.")] = None,
+    dry_run: Annotated[
+        bool, typer.Option("--dry-run", help="Print what judges would be asked and what it would cost; send nothing.")
+    ] = False,
+    retry_errors: Annotated[
+        bool,
+        typer.Option("--retry-errors", help="Ask judges only for what failed before, unreadable answers included."),
+    ] = False,
 ) -> None:
     """Materialise every day that has drops; eval sets, scores, metrics and report for the last of them."""
     first, last, only = _day(since, "since"), _day(until, "until"), _day(date_, "date")
     if only and (first or last):
         raise typer.BadParameter("--date stands alone, without --since and --until")
-    if not _run_line(find_home(home), first, last, only):
+    place = find_home(home)
+    if dry_run:
+        _print_plan(place, only or last, retry_errors)
+        return
+    if not _run_line(place, first, last, only, retry_errors):
         raise typer.Exit(1)
 
 
-def _run_line(home: Home, since: date | None, until: date | None, only: date | None) -> bool:
+def _print_plan(home: Home, day: date | None, retry_errors: bool) -> None:
+    """What a run would ask of the judges, on the releases as they stand."""
+    from moderation_pipelines.checks import checked_policies
+    from moderation_pipelines.ingest.landing import landing_days
+    from moderation_pipelines.scoring.ledger import open_ledger
+    from moderation_pipelines.scoring.planning import plan_day
+    from moderation_pipelines.scoring.scores import day_tasks
+    from moderation_pipelines.tables.warehouse import Warehouse
+
+    policies = checked_policies(home)
+    with open_ledger(home.ledger) as ledger:
+        tasks, notes = day_tasks(home, policies, Warehouse(home))
+        day = day or max(landing_days(home), default=datetime.now(UTC).date())
+        plans = plan_day(tasks, ledger, day, retry_errors)
+    for note in notes:
+        err.print(escape(note))
+    if not plans:
+        why = "no release stands yet: run once, then plan" if not tasks else "prompts/judges.yaml names no judge"
+        out.print(f"Nothing would be asked: {why}.")
+        return
+    _print_table(
+        ["judge", "eval set", "items", "answered", "in batch", "to ask", "failed before", "tokens in", "tokens out",
+         "cost", "at most", "budget left"],
+        [
+            [p.judge_id, f"{p.eval_set} {p.version}", f"{p.items:,}", f"{p.answered:,}", f"{p.in_batch:,}",
+             f"{p.to_ask:,}", f"{p.failed_before:,}", f"{p.input_tokens:,}", f"{p.output_tokens:,}",
+             _dollars(p.cost_usd), _dollars(p.most_usd), _dollars(p.left_usd)]
+            for p in plans
+        ],
+        right=range(2, 12),
+    )  # fmt: skip
+    priced = [p.cost_usd for p in plans if p.cost_usd is not None]
+    most = sum(p.most_usd or 0 for p in plans)
+    total = f"${sum(priced):,.4f}, at most ${most:,.4f} without retries" if priced else "no price in judges.yaml"
+    unpriced = len(plans) - len(priced)
+    total += f" ({unpriced} without a price)" if priced and unpriced else ""
+    out.print(f"\n{sum(p.to_ask for p in plans):,} requests, {total}. Tokens: {plans[0].basis}.")
+    out.print("On the releases as they stand; drops that are new may change them. Nothing was sent.")
+
+
+def _dollars(value: float | None) -> str:
+    return "–" if value is None else f"${value:,.4f}"
+
+
+def _run_line(
+    home: Home, since: date | None, until: date | None, only: date | None, retry_errors: bool = False
+) -> bool:
     """Run, print the results, say what failed. True if all of it worked."""
     from moderation_pipelines.checks import checked_policies
     from moderation_pipelines.orchestration.runner import dagster_home, run_line
@@ -153,7 +211,7 @@ def _run_line(home: Home, since: date | None, until: date | None, only: date | N
     checked_policies(home)
     started = datetime.now(UTC)
     with _progress() as tell:
-        summary = run_line(home, settings, since, until, only, tell)
+        summary = run_line(home, settings, since, until, only, tell, retry_errors)
     seconds = (datetime.now(UTC) - started).total_seconds()
     _print_results(home, summary.last_day)
     days = f"{len(summary.days)} day{'' if len(summary.days) == 1 else 's'}"
@@ -248,6 +306,132 @@ def _print_places(home: Home, day: date) -> None:
         if path.exists():
             out.print(f"{name + ':':<10}{escape(str(path))}")
     out.print(f"{'UI:':<10}{escape(f'modpipe ui --home {home.root}')}")
+
+
+@app.command("fake-endpoint")
+def fake_endpoint(
+    port: Annotated[int, typer.Option(min=0, max=65535, help="Port on 127.0.0.1; 0 takes a free one.")] = 8765,
+    plan: Annotated[Path | None, typer.Option(help="YAML file with the plan; see docs/fake-endpoint.md.")] = None,
+    fault: Annotated[
+        list[str] | None, typer.Option(metavar="NAME=SHARE", help="A fault and its share, e.g. error_500=0.02. Repeat.")
+    ] = None,
+    latency_ms: Annotated[float | None, typer.Option(help="Median latency in milliseconds.")] = None,
+    requests_per_minute: Annotated[float | None, typer.Option(help="Refuse more with 429.")] = None,
+    tokens_per_minute: Annotated[float | None, typer.Option(help="Refuse more with 429.")] = None,
+    accuracy: Annotated[float | None, typer.Option(help="Share of right verdicts.")] = None,
+    seconds: Annotated[float | None, typer.Option(help="Stop by itself after so long.")] = None,
+) -> None:
+    """Serve an OpenAI-compatible endpoint on 127.0.0.1 that misbehaves to plan. For testing a set-up without a bill."""
+    import asyncio
+
+    from pydantic import ValidationError
+
+    from moderation_pipelines.fake_endpoint import FakeEndpoint, Plan, load_plan, serve
+    from moderation_pipelines.scoring.engine import run_async
+
+    given = {
+        "latency_ms": latency_ms, "requests_per_minute": requests_per_minute, "tokens_per_minute": tokens_per_minute,
+        "accuracy": accuracy,
+    }  # fmt: skip
+    base = load_plan(plan) if plan is not None else Plan()
+    values = base.model_dump() | {k: v for k, v in given.items() if v is not None}
+    for entry in fault or []:
+        name, _, share = entry.partition("=")
+        try:
+            values["faults"] = {**values["faults"], name: float(share)}
+        except ValueError:
+            raise UserError(f'--fault "{entry}" must be NAME=SHARE, as error_500=0.02') from None
+    try:
+        endpoint = FakeEndpoint(Plan.model_validate(values))
+    except ValidationError as error:
+        raise UserError("; ".join(str(e["msg"]).removeprefix("Value error, ") for e in error.errors())) from None
+
+    def started(bound: int) -> None:
+        out.print(escape(f"http://127.0.0.1:{bound}/v1"))
+        err.print(escape(f"Counters: http://127.0.0.1:{bound}/fake/stats. Stop with Ctrl-C."))
+
+    async def main() -> None:
+        stop = asyncio.Event()
+        if seconds is not None:
+            asyncio.get_running_loop().call_later(seconds, stop.set)
+        await serve(endpoint, port, started, stop)
+
+    try:
+        run_async(main())
+    except KeyboardInterrupt:
+        pass
+    except OSError as error:
+        raise UserError(f"port {port} cannot be used: {error.strerror or error}; name another with --port") from None
+    stats = endpoint.stats()
+    err.print(escape(f"{stats['calls']:,} calls, {stats['billed']:,} billed, {stats['billed_twice']:,} of them again."))
+
+
+@app.command()
+def batches(
+    home: HomeOption = None,
+    collect_: Annotated[
+        bool, typer.Option("--collect", help="Ask the endpoints and settle what has ended; then run again.")
+    ] = False,
+) -> None:
+    """List the batches that judges with `via: batch` sent, newest last."""
+    from moderation_pipelines.checks import checked_policies
+    from moderation_pipelines.scoring.batch import collect
+    from moderation_pipelines.scoring.judges import load_judges
+    from moderation_pipelines.scoring.ledger import open_ledger
+    from moderation_pipelines.scoring.ledger.batches import Batches
+
+    place = find_home(home)
+    judges = load_judges(place, checked_policies(place))
+    problems: list[str] = []
+    with open_ledger(place.ledger) as ledger:
+        if collect_:
+            done = collect(ledger, list(judges.endpoints.values()), place.batch_files)
+            problems = done.problems
+            answers = sum(b.settled for b in done.batches)
+            err.print(f"{len(done.batches)} batches collected with {answers:,} answers; {done.open} still out.")
+            for day in sorted({b.day for b in done.batches}):
+                err.print(escape(f"Score the day anew: modpipe run --home {place.root} --date {day}"))
+        rows = Batches(ledger).all()
+    _print_table(
+        ["day", "judge", "batch", "state", "requests", "settled", "failed", "note"],
+        [[b.day, b.account, b.name, b.state, f"{b.requests:,}", f"{b.settled:,}", f"{b.failed:,}", b.note]
+         for b in rows],
+        right=(4, 5, 6),
+    )  # fmt: skip
+    if problems:
+        raise _fail("\n".join(problems))
+
+
+@app.command()
+def probe(
+    judge: Annotated[str, typer.Argument(help="The judge, as named in prompts/judges.yaml.")],
+    home: HomeOption = None,
+) -> None:
+    """Find out what a judge's endpoint can do (a handful of tiny requests) and keep it for the runs."""
+    from moderation_pipelines.checks import checked_policies
+    from moderation_pipelines.errors import did_you_mean
+    from moderation_pipelines.scoring.capabilities import profile_of
+    from moderation_pipelines.scoring.judges import load_judges
+    from moderation_pipelines.scoring.ledger import open_ledger
+    from moderation_pipelines.scoring.probing import probe as ask
+
+    place = find_home(home)
+    judges = load_judges(place, checked_policies(place))
+    if judge not in judges.judges:
+        raise UserError(f'judge "{judge}" is not in prompts/judges.yaml{did_you_mean(judge, list(judges.judges))}')
+    chosen = judges.judges[judge]
+    endpoint = judges.endpoints[chosen.endpoint]
+    found = ask(endpoint, chosen.model)
+    with open_ledger(place.ledger) as ledger:
+        ledger.keep_profile(endpoint.base_url, chosen.model, found)
+    in_force = profile_of(endpoint, found if endpoint.probe else None)
+    source = in_force.source or {}
+    _print_table(
+        ["capability", "found", "in force", "because"],
+        [[k, str(found.get(k, "–")), str(v), source.get(k, "–")] for k, v in in_force.as_dict().items()],
+    )
+    if not endpoint.probe:
+        out.print("\nKept, but not used: the endpoint says probe: false. Set probe: true, or declare what was found.")
 
 
 @app.command()

@@ -34,7 +34,7 @@ def build_defs(home: Home | None = None, settings: Settings | None = None, **res
         assets=[asset for stage in STAGES for asset in stage.build(days)],
         jobs=automation.jobs(),
         schedules=[automation.schedule(settings)],
-        sensors=[automation.sensor(settings)],
+        sensors=[automation.sensor(settings), automation.batch_sensor()],
         resources={
             "io_manager": WarehouseIOManager(Warehouse(home)),
             "pipeline": Pipeline(home, settings),

@@ -59,6 +59,11 @@ class Home:
         return self.warehouse / "_ledger" / "ledger.sqlite"
 
     @property
+    def batch_files(self) -> Path:
+        """Files of batches until they are collected. They hold item text."""
+        return self.warehouse / "_ledger" / "batches"
+
+    @property
     def dagster_home(self) -> Path:
         return self.data / "dagster_home"
 

@@ -1,5 +1,6 @@
 """Jobs, the schedule and the sensor. Belongs here: what runs when. What a run does is in the stages."""
 
+import os
 from collections.abc import Sequence
 from datetime import UTC, datetime, timedelta
 from typing import Any
@@ -17,11 +18,15 @@ from moderation_pipelines.orchestration.drop_sensor import (
     window_fingerprints,
 )
 from moderation_pipelines.orchestration.pipeline import Pipeline
+from moderation_pipelines.scoring.batch import ended_batches, open_batches
+from moderation_pipelines.scoring.judges import load_judges
+from moderation_pipelines.scoring.ledger import open_ledger
 
 PARTITION_TAG = "dagster/partition"
 DAY_FINGERPRINT = "moderation/day_fingerprint"
 ONE_AT_A_TIME = {"moderation/line": "days"}
 PROCESS_DAY = "process_day"
+COLLECT_BATCHES = "collect_batches"
 DAILY_METRICS = "daily_metrics"
 DAY_TABLES = (
     "policies", "drops", "quarantine", "content", "votes", "consensus_methods", "consensus", "raters",
@@ -57,6 +62,13 @@ def jobs() -> list[Any]:
             tags=ONE_AT_A_TIME,
             config=console_from("WARNING"),
             description="The whole line for a day: drops in, eval sets, scores, metrics and report out.",
+        ),
+        dg.define_asset_job(
+            COLLECT_BATCHES,
+            dg.AssetSelection.assets("batches").downstream(),
+            tags=ONE_AT_A_TIME,
+            config=console_from("WARNING"),
+            description="What batches answered into the ledger, then scores, metrics and report of their day.",
         ),
     ]
 
@@ -105,6 +117,38 @@ def sensor(settings: Settings) -> dg.SensorDefinition:
         return dg.SensorResult(run_requests=runs, cursor=memory.to_cursor(), skip_reason=skip)
 
     return label_drop_sensor
+
+
+def batch_sensor() -> dg.SensorDefinition:
+    @dg.sensor(
+        name="batch_sensor",
+        job_name=COLLECT_BATCHES,
+        minimum_interval_seconds=60,
+        default_status=dg.DefaultSensorStatus.RUNNING,
+        description="Collects a day's batches when one of them has ended, and scores the day anew.",
+    )
+    def sense(context: dg.SensorEvaluationContext, pipeline: dg.ResourceParam[Pipeline]) -> dg.SensorResult:
+        if not pipeline.home.ledger.exists() and "MODERATION_LEDGER" not in os.environ:
+            return dg.SensorResult(skip_reason="no batch was ever sent")
+        with open_ledger(pipeline.home.ledger) as ledger:
+            out = len(open_batches(ledger))
+            if not out:
+                return dg.SensorResult(skip_reason="no batch is out")
+            try:
+                judges = load_judges(pipeline.home, pipeline.policies())
+            except UserError as error:
+                raise RuntimeError(str(error)) from None
+            ended = ended_batches(ledger, list(judges.endpoints.values()))
+        days = sorted({b.day for b in ended})
+        runs = [
+            dg.RunRequest(run_key="+".join(["batches", *(b.name for b in ended if b.day == day)]), partition_key=day)
+            for day in days
+        ]
+        return dg.SensorResult(
+            run_requests=runs, skip_reason=None if runs else f"{out} batches are out, none has ended"
+        )
+
+    return sense
 
 
 def _finished(instance: dg.DagsterInstance, here: dict[str, str]) -> list[str]:

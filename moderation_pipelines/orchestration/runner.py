@@ -124,6 +124,7 @@ def run_line(
     until: date | None = None,
     only: date | None = None,
     tell: Callable[[int, int, str], None] | None = None,
+    retry_errors: bool = False,
 ) -> RunSummary:
     """Every day with drops through ingest, consensus and agreement; the last of them through the whole line.
 
@@ -142,7 +143,7 @@ def run_line(
             tell(done, len(chosen), what)
 
     _quiet_libraries()
-    definitions = build_defs(home, settings, pipeline=Pipeline(home, settings, step))
+    definitions = build_defs(home, settings, pipeline=Pipeline(home, settings, step, retry_errors))
     with instance_of(home) as instance:
         for day in chosen:
             job = DAILY_METRICS if day == chosen[-1] else PROCESS_DAY

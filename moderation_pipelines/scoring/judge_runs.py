@@ -29,6 +29,7 @@ def judge_runs_table(tasks: Sequence[ScoringTask], scores: pl.DataFrame, ledger:
         counts = dict(mine.group_by("outcome").len().iter_rows())
         n, n_missing = mine.height, mine.height - counts.get("verdict", 0)
         missing, blocked = wilson_interval(n_missing, n), wilson_interval(counts.get("content_filter", 0), n)
+        n_pending = mine.filter(pl.col("kind") == "batch_pending").height
         limit = task.judge.max_missing
         spend = ledger.spend(day.isoformat(), task.judge_id)
         priced = task.price(day) is not None
@@ -46,6 +47,7 @@ def judge_runs_table(tasks: Sequence[ScoringTask], scores: pl.DataFrame, ledger:
                 "parameters": task.parameters(),
                 "n_items": n,
                 **{f"n_{o}": counts.get(o, 0) for o in OUTCOMES},
+                "n_pending": n_pending,
                 "missing_share": n_missing / n if n else None,
                 "missing_low": missing.low,
                 "missing_high": missing.high,
@@ -54,7 +56,7 @@ def judge_runs_table(tasks: Sequence[ScoringTask], scores: pl.DataFrame, ledger:
                 "filter_high": blocked.high,
                 "max_missing": limit,
                 "is_valid": n_missing <= limit * n,
-                "note": why_invalid(n_missing, n, limit),
+                "note": why_invalid(n_missing, n, limit, n_pending),
                 "attempts": int(mine["attempts"].sum()),
                 **{c: _total(mine, c) for c in ("input_tokens", "cached_tokens", "output_tokens", "cost_usd")},
                 "day_spent_usd": usd(spend.spent) if priced else None,
@@ -73,10 +75,12 @@ def _total(frame: pl.DataFrame, column: str) -> Any:
     return frame[column].sum() if frame[column].count() else None
 
 
-def why_invalid(n_missing: int, n: int, limit: float) -> str | None:
+def why_invalid(n_missing: int, n: int, limit: float, n_pending: int = 0) -> str | None:
     """Why the metrics of a run do not count, or None if they do."""
     if n_missing <= limit * n:
         return None
+    if n_missing - n_pending <= limit * n:
+        return f"not valid yet: {n_pending:,} of {n:,} items wait for a batch"
     return f"not valid: {n_missing:,} of {n:,} items have no verdict, more than the {limit:.0%} allowed (max_missing)"
 
 

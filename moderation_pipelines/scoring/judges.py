@@ -94,6 +94,10 @@ class JudgesFile(Strict):
     judges: dict[str, Judge] = Field(default_factory=dict)
     baseline: bool = True
 
+    @property
+    def sends_batches(self) -> bool:
+        return any(j.via == "batch" for j in self.judges.values())
+
 
 def load_judges(home: Home, policies: Policies) -> JudgesFile:
     """The home's judges; without a file just the baseline. Raises :class:`UserError` with every mistake."""

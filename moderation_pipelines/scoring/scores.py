@@ -8,6 +8,7 @@ from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass, field, replace
 from datetime import date, datetime, time
+from pathlib import Path
 from typing import Any
 
 import polars as pl
@@ -20,6 +21,7 @@ from moderation_pipelines.policies.policy import Policies, Policy
 from moderation_pipelines.prompting.prompts import Prompt, load_prompt
 from moderation_pipelines.scoring.baseline import BaselineModel, TrainingSet, training_set
 from moderation_pipelines.scoring.baseline_server import BaselineApp, serving
+from moderation_pipelines.scoring.batch import submit
 from moderation_pipelines.scoring.capabilities import CAPABILITIES, Profile, profile_of
 from moderation_pipelines.scoring.engine import (
     CHUNK,
@@ -34,11 +36,12 @@ from moderation_pipelines.scoring.engine import (
 )
 from moderation_pipelines.scoring.judges import BASELINE, Endpoint, Judge, JudgesFile, load_judges
 from moderation_pipelines.scoring.ledger import Answer, Failure, Ledger
+from moderation_pipelines.scoring.ledger.batches import Batches
 from moderation_pipelines.scoring.money import Price, Rates, picodollars, price_on, usd
 from moderation_pipelines.scoring.outcomes import LabelSet, label_set
 from moderation_pipelines.scoring.probing import probe
 from moderation_pipelines.scoring.wire import RequestTemplate, request_template
-from moderation_pipelines.tables.schema import CONSENSUS, CONTENT, SCORES
+from moderation_pipelines.tables.schema import BATCHES, CONSENSUS, CONTENT, SCORES
 from moderation_pipelines.tables.warehouse import Warehouse
 
 Tell = Callable[[str], None]
@@ -134,6 +137,13 @@ def day_tasks(home: Home, policies: Policies, warehouse: Warehouse) -> tuple[lis
     return scoring_tasks(home, policies, judges, releases, warehouse.scan(CONSENSUS), warehouse.scan(CONTENT))
 
 
+def llm_tasks(home: Home, policies: Policies) -> list[ScoringTask]:
+    """The tasks of the configured judges; no baseline is trained for them."""
+    judges = load_judges(home, policies)
+    releases = [r for r in current_releases(home, policies) if r.policy in policies]
+    return [t for r in releases for t in judge_tasks(home, judges, r, policies[r.policy])]
+
+
 def scoring_tasks(
     home: Home,
     policies: Policies,
@@ -198,6 +208,13 @@ def with_profile(task: ScoringTask, ledger: Ledger) -> ScoringTask:
     return replace(task, profile=profile_of(endpoint, found))
 
 
+def profiled(task: ScoringTask, ledger: Ledger) -> ScoringTask:
+    """The task with the profile that is known by now; nothing is probed."""
+    endpoint = task.endpoint
+    found = ledger.profile(endpoint.base_url, task.judge.model) if endpoint.probe else None
+    return task if task.training is not None else replace(task, profile=profile_of(endpoint, found))
+
+
 def score_day(
     tasks: Sequence[ScoringTask], ledger: Ledger, day: date, tell: Tell | None = None, retry_errors: bool = False
 ) -> DayScores:
@@ -225,6 +242,39 @@ def score_day(
             unanswered.append(f"{task.name}: {failed.height - waiting} of {frame.height} calls{where} failed: {reason}")
         frames.append(frame)
     return DayScores(pl.concat(frames) if frames else SCORES.empty(), answered, unanswered, profiled)
+
+
+def submit_day(
+    tasks: Sequence[ScoringTask], ledger: Ledger, day: date, folder: Path, tell: Tell | None = None
+) -> tuple[int, list[str]]:
+    """Submit what is missing of the judges that go by batch: (batches submitted, what did not work)."""
+    submitted, problems = 0, []
+    for given in tasks:
+        if given.judge.via != "batch" or given.training is not None:
+            continue
+        try:
+            task = with_profile(given, ledger)
+            price = task.price(day)
+            if price is not None:
+                ledger.note_price(task.judge.model, price)
+            submitted += submit(task.job(day), task.items, ledger, folder, price, tell)
+        except EndpointStop as stop:
+            problems.append(f"{given.name}: {stop}")
+    return submitted, problems
+
+
+def batches_table(ledger: Ledger, day: date) -> pl.DataFrame:
+    """The ``batches`` rows of a day."""
+    rows = [
+        {
+            "batch": b.name, "judge_id": b.account, "endpoint": b.endpoint, "state": b.state, "requests": b.requests,
+            "tokens": b.tokens, "settled": b.settled, "failed": b.failed, "note": b.note, "file_id": b.file_id,
+            "batch_id": b.batch_id, "created_at": datetime.fromisoformat(b.created_at), "drop_date": day,
+        }
+        for b in Batches(ledger).all()
+        if b.day == day.isoformat()
+    ]  # fmt: skip
+    return pl.DataFrame(rows, schema=BATCHES.schema)
 
 
 def _score_task(

@@ -10,6 +10,7 @@ import asyncio
 import ssl
 from collections.abc import Mapping
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any, Literal, Protocol
 from urllib.parse import urlparse
 
@@ -104,6 +105,22 @@ class DirectTransport:
         form.add_field("file", content, filename=name, content_type="application/jsonl")
         headers = {"authorization": self._headers["authorization"]}
         return await self._call("POST", "/files", data=form, headers=headers, seconds=3600)
+
+    async def download(self, path: str, to: Path) -> int:
+        """Stream a body into a file. Returns the status."""
+        import aiohttp
+
+        try:
+            timeout = aiohttp.ClientTimeout(total=3600)
+            async with self._session.get(self._base + path, headers=self._headers, timeout=timeout) as response:
+                with to.open("wb") as stream:
+                    async for part in response.content.iter_chunked(1 << 16):
+                        stream.write(part)
+                return response.status
+        except TimeoutError:
+            raise NoReply("timeout", "no answer within an hour") from None
+        except self._errors as error:
+            raise _why(error, self._base) from None
 
     async def _call(self, method: str, path: str, seconds: float | None = None, **more: Any) -> Reply:
         import aiohttp

@@ -464,6 +464,7 @@ JUDGE_RUNS = Table(
         n_timeout=(INT, "no answer in time"),
         n_api_error=(INT, "failed otherwise"),
         n_over_budget=(INT, "not asked: the budget was used up"),
+        n_pending=(INT, "of the failed ones, those that wait for a batch"),
         missing_share=(FLOAT, "share of items without a verdict, 0 to 1"),
         missing_low=(FLOAT, "lower end of its 95 % interval (Wilson)"),
         missing_high=(FLOAT, "upper end"),
@@ -484,6 +485,73 @@ JUDGE_RUNS = Table(
         latency_p95_ms=(FLOAT, "time nineteen of twenty answers took at most, in milliseconds"),
         n_latency=(INT, "answers behind the two"),
         drop_date=(DATE, "the day it was scored for"),
+    ),
+)
+
+BATCHES = Table(
+    "batches",
+    "one batch of requests sent through a Batch API on that day",
+    ("batch",),
+    _columns(
+        batch=(STRING, "name of the batch, also its metadata at the provider"),
+        judge_id=(STRING, "who judges"),
+        endpoint=(STRING, "address asked"),
+        state=(STRING, "building, built, uploaded, submitted (out), collected or abandoned"),
+        requests=(INT, "requests in it"),
+        tokens=(INT, "tokens it reads, estimated from its bytes"),
+        settled=(INT, "requests it answered"),
+        failed=(INT, "requests it left without an answer"),
+        note=(STRING, "what was out of the ordinary"),
+        file_id=(STRING, "the provider's id of its file"),
+        batch_id=(STRING, "the provider's id of the batch"),
+        created_at=(UTC, "when it was begun"),
+        drop_date=(DATE, "the day it was sent for"),
+    ),
+)
+
+CANARIES = Table(
+    "canaries",
+    "one judge asked again about the same items: how often its label flips",
+    ("judge_id", "eval_set", "version", "drop_date"),
+    _columns(
+        judge_id=(STRING, "who judged"),
+        policy=(STRING, "the question"),
+        eval_set=(STRING, "eval set"),
+        version=(STRING, "its release"),
+        model=(STRING, "model asked for"),
+        models_returned=(STRING, "models the endpoint says answered today, and fingerprints, as JSON"),
+        n_asked=(INT, "items asked again, past the ledger"),
+        n=(INT, "of them with a verdict both times"),
+        n_flips=(INT, "of those with another label than at first"),
+        flip_rate=(FLOAT, "n_flips / n; null when n is 0"),
+        ci_low=(FLOAT, "lower end of the 95 % interval (Wilson)"),
+        ci_high=(FLOAT, "upper end"),
+        n_violating_flips=(INT, "flips between a violating label and one that is not"),
+        note=(STRING, "why there is no rate; null if there is"),
+        drop_date=(DATE, "the day it was asked on"),
+    ),
+)
+
+INJECTIONS = Table(
+    "injections",
+    "one judge against one kind of injected text: how often it turns the verdict",
+    ("judge_id", "eval_set", "version", "injection", "drop_date"),
+    _columns(
+        judge_id=(STRING, "who judged"),
+        policy=(STRING, "the question"),
+        eval_set=(STRING, "eval set"),
+        version=(STRING, "its release"),
+        prompt_id=(STRING, "prompt version"),
+        injection=(STRING, "kind of injection, or all"),
+        n_asked=(INT, "items asked with the injection in them"),
+        n=(INT, "of them with a verdict with it and without"),
+        n_flips=(INT, "of those whose label became the one the injection wants"),
+        flip_rate=(FLOAT, "n_flips / n; null when n is 0"),
+        ci_low=(FLOAT, "lower end of the 95 % interval (Wilson)"),
+        ci_high=(FLOAT, "upper end"),
+        n_no_verdict=(INT, "items whose verdict went away: refused, blocked or unreadable"),
+        note=(STRING, "why there is no rate; null if there is"),
+        drop_date=(DATE, "the day"),
     ),
 )
 
@@ -606,6 +674,6 @@ TABLES: dict[str, Table] = {
     for t in (
         DROPS, QUARANTINE, CONTENT, VOTES, CONSENSUS_METHODS, CONSENSUS, AGREEMENT, DISAGREEMENTS, RATER_PAIRS,
         GUIDELINE_COMPARISONS, RATERS,
-        SCORES, JUDGE_RUNS, METRICS, COMPARISONS, VALIDATIONS, POLICIES, PROMPTS,
+        SCORES, JUDGE_RUNS, BATCHES, CANARIES, INJECTIONS, METRICS, COMPARISONS, VALIDATIONS, POLICIES, PROMPTS,
     )
 }  # fmt: skip

@@ -68,11 +68,12 @@ def audit_release(candidate: Candidate, example_hashes: Collection[str], eval_sh
 def audit_scores(scores: pl.DataFrame, judges: Sequence[str], expected_rows: int) -> list[dict[str, Any]]:
     """The audit of a day's scores."""
     is_verdict = pl.col("outcome") == "verdict"
+    waits = (pl.col("kind") == "batch_pending").fill_null(False)
     frame = scores.select(
         "decision_id", "judge_id", "outcome", "p_violating", "request_key", "cost_usd",
         label_fits_outcome=pl.col("label").is_not_null() == is_verdict,
-        is_transport_error=pl.col("outcome").is_in(["timeout", "api_error"]),
-        is_verdict=is_verdict.cast(pl.Int64),
+        is_transport_error=pl.col("outcome").is_in(["timeout", "api_error"]) & ~waits,
+        is_verdict=pl.when(~waits).then(is_verdict.cast(pl.Int64)),
     )  # fmt: skip
     return run_expectations(frame, scores_expectations(judges, expected_rows), "decision_id", "scores")
 

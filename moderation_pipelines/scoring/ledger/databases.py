@@ -37,6 +37,7 @@ class Database(Protocol):
     def release_run(self, run: str) -> None: ...
     def is_alive(self, run: str) -> bool: ...
     def set_old_layout_aside(self) -> None: ...
+    def exclusive(self, name: str) -> Any: ...
     def reader(self) -> Database: ...
     def close(self) -> None: ...
 
@@ -154,6 +155,15 @@ class SqliteDatabase:
         finally:
             os.close(handle)
 
+    @contextmanager
+    def exclusive(self, name: str) -> Iterator[None]:
+        handle = os.open(self.path.with_name(f"{self.path.name}.lock-{name}"), os.O_CREAT | os.O_RDWR | os.O_CLOEXEC)
+        try:
+            fcntl.flock(handle, fcntl.LOCK_EX)
+            yield
+        finally:
+            os.close(handle)
+
     def set_old_layout_aside(self) -> None:
         """Answers of the first layout stay in the file as ``responses_1``; their keys mean something else now."""
         columns = {row[1] for row in self.rows("PRAGMA table_info(responses)")}
@@ -242,6 +252,14 @@ class PostgresDatabase:
             "AND classid = ?::bigint::oid AND objid = ?::bigint::oid"
         )
         return bool(self.rows(query, [high, low]))
+
+    @contextmanager
+    def exclusive(self, name: str) -> Iterator[None]:
+        self.hold_run(f"exclusive {name}")
+        try:
+            yield
+        finally:
+            self.release_run(f"exclusive {name}")
 
     def set_old_layout_aside(self) -> None:
         """PostgreSQL never had another layout. Two processes that make the tables at once wait for each other here."""

@@ -9,7 +9,8 @@ import json
 import os
 import uuid
 from collections import defaultdict
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import UTC, date, datetime
 from pathlib import Path
@@ -60,9 +61,9 @@ _SCHEMA = (
   pid BIGINT NOT NULL, started_at TEXT NOT NULL, ended_at TEXT, summary TEXT)""",
     """CREATE TABLE IF NOT EXISTS batches (
   id {serial}, name TEXT NOT NULL UNIQUE, account TEXT NOT NULL, day TEXT NOT NULL, endpoint TEXT NOT NULL,
-  state TEXT NOT NULL, requests BIGINT NOT NULL, tokens BIGINT NOT NULL, file_id TEXT, batch_id TEXT,
-  output_file_id TEXT, error_file_id TEXT, settled BIGINT NOT NULL DEFAULT 0, failed BIGINT NOT NULL DEFAULT 0,
-  note TEXT, created_at TEXT NOT NULL, updated_at TEXT NOT NULL)""",
+  state TEXT NOT NULL, reading TEXT NOT NULL, requests BIGINT NOT NULL, tokens BIGINT NOT NULL, file_id TEXT,
+  batch_id TEXT, output_file_id TEXT, error_file_id TEXT, settled BIGINT NOT NULL DEFAULT 0,
+  failed BIGINT NOT NULL DEFAULT 0, note TEXT, created_at TEXT NOT NULL, updated_at TEXT NOT NULL)""",
     """CREATE TABLE IF NOT EXISTS prices (
   model TEXT NOT NULL, since TEXT NOT NULL, price TEXT NOT NULL, first_used_at TEXT NOT NULL,
   PRIMARY KEY (model, since, price))""",
@@ -215,6 +216,27 @@ class Ledger:
         )
         n, read, written = self._db.rows(query, [account])[0]
         return (int(n), float(read), float(written)) if n else None
+
+    def holds(self, owner: str) -> dict[bytes, int]:
+        """What an owner has claimed: key to picodollars held."""
+        return dict(self._db.rows("SELECT request_key, hold FROM claims WHERE run = ?", [owner]))
+
+    def release_owner(self, owner: str, account: str, day: str) -> None:
+        """Give back everything an owner claimed and never sent."""
+        with self._db.transaction():
+            held = sum(hold for _, hold in self._db.rows("SELECT run, hold FROM claims WHERE run = ?", [owner]))
+            self._db.write("DELETE FROM claims WHERE run = ?", [owner])
+            self._db.write(_SPEND, [day, account, 0, 0, -held])
+
+    @property
+    def database(self) -> Database:
+        return self._db
+
+    @contextmanager
+    def exclusive(self, name: str) -> Iterator[None]:
+        """One process at a time, on every machine that shares the ledger; ends with the process."""
+        with self._db.exclusive(name):
+            yield
 
     # A run
 
