@@ -372,9 +372,13 @@ def batches(
     collect_: Annotated[
         bool, typer.Option("--collect", help="Ask the endpoints and settle what has ended; then run again.")
     ] = False,
+    give_up: Annotated[
+        str | None, typer.Option(metavar="BATCH", help="Stop waiting for a batch the provider has lost.")
+    ] = None,
 ) -> None:
     """List the batches that judges with `via: batch` sent, newest last."""
     from moderation_pipelines.checks import checked_policies
+    from moderation_pipelines.errors import did_you_mean
     from moderation_pipelines.scoring.batch import collect
     from moderation_pipelines.scoring.judges import load_judges
     from moderation_pipelines.scoring.ledger import open_ledger
@@ -391,6 +395,11 @@ def batches(
             err.print(f"{len(done.batches)} batches collected with {answers:,} answers; {done.open} still out.")
             for day in sorted({b.day for b in done.batches}):
                 err.print(escape(f"Score the day anew: modpipe run --home {place.root} --date {day}"))
+        if give_up is not None:
+            waiting = {b.name: b for b in Batches(ledger).open()}
+            if give_up not in waiting:
+                raise UserError(f'no batch "{give_up}" is out{did_you_mean(give_up, list(waiting))}')
+            Batches(ledger).give_up(waiting[give_up])
         rows = Batches(ledger).all()
     _print_table(
         ["day", "judge", "batch", "state", "requests", "settled", "failed", "note"],

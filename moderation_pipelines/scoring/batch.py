@@ -200,6 +200,11 @@ async def _call(endpoint: Endpoint, call: Any) -> Reply:
     except NoReply as error:
         raise EndpointStop(f"{endpoint.base_url}: {error.message}; run again later") from None
     if reply.status != 200:
+        if reply.status == 404:
+            raise EndpointStop(
+                f"{endpoint.base_url} answered 404 about a file or batch; if the provider has lost the batch, "
+                "modpipe batches --give-up BATCH"
+            )
         refused = answered(reply, LabelSet((), frozenset()), "chat", endpoint)
         raise EndpointStop(refused.stop or f"{endpoint.base_url} does not take batches: {refused.verdict.error}")
     return reply

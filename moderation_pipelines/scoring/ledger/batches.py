@@ -94,6 +94,11 @@ class Batches:
         """Take back a batch that holds nothing."""
         self._db.write("DELETE FROM batches WHERE name = ?", [row.name])
 
+    def give_up(self, row: BatchRow) -> None:
+        """Stop waiting for a batch that was created: it may have been billed, its requests are free to be asked."""
+        self.ledger.bury_owner(row.owner, "batch_given_up")
+        self._change(row, state="abandoned", note="given up by hand; it may have been billed")
+
     def abandon(self, row: BatchRow, note: str) -> None:
         """Give up a batch that was never created: its claims go, nothing was billed."""
         self.ledger.release_owner(row.owner, row.account, row.day)

@@ -260,23 +260,29 @@ class Ledger:
             self._db.write("UPDATE runs SET ended_at = ?, summary = ? WHERE run = ?", [now(), text, run.id])
         self._db.release_run(run.id)
 
+    def bury_owner(self, owner: str, kind: str) -> None:
+        """Turn everything an owner still claims into attempts with ``billed = maybe``."""
+        with self._db.transaction():
+            self._bury_owner(owner, kind)
+
     def _bury(self) -> None:
-        owners = [r[0] for r in self._db.rows("SELECT DISTINCT run FROM claims")]
-        for owner in owners:
-            if owner.startswith("batch:") or self._db.is_alive(owner):
-                continue
-            left = self._db.rows("SELECT request_key, account, day, hold FROM claims WHERE run = ?", [owner])
-            moment = now()
-            self._db.write_many(
-                _ATTEMPT,
-                [
-                    (key, owner, account, day, 0, "lost", "crash", "maybe", *[None] * 6, hold, None, None, None, moment)
-                    for key, account, day, hold in left
-                ],
-            )
-            for (day, account), hold in _summed((day, account, hold) for _, account, day, hold in left).items():
-                self._db.write(_SPEND, [day, account, 0, hold, -hold])
-            self._db.write("DELETE FROM claims WHERE run = ?", [owner])
+        for (owner,) in self._db.rows("SELECT DISTINCT run FROM claims"):
+            if not owner.startswith("batch:") and not self._db.is_alive(owner):
+                self._bury_owner(owner, "crash")
+
+    def _bury_owner(self, owner: str, kind: str) -> None:
+        left = self._db.rows("SELECT request_key, account, day, hold FROM claims WHERE run = ?", [owner])
+        moment = now()
+        self._db.write_many(
+            _ATTEMPT,
+            [
+                (key, owner, account, day, 0, "lost", kind, "maybe", *[None] * 6, hold, None, None, None, moment)
+                for key, account, day, hold in left
+            ],
+        )
+        for (day, account), hold in _summed((day, account, hold) for _, account, day, hold in left).items():
+            self._db.write(_SPEND, [day, account, 0, hold, -hold])
+        self._db.write("DELETE FROM claims WHERE run = ?", [owner])
 
     def claim(self, run: Run, claims: Sequence[Claim], anew: bool = False) -> list[Grant]:
         """Claim requests before they are sent. See :class:`Grant`; in one transaction.
