@@ -1,345 +1,221 @@
-"""Outcomes, the engine against a real local endpoint, the ledger, the baseline judge."""
+"""Judges in the line: bodies on the wire, identity, money, the baseline, judge runs, canaries, injections, plans."""
 
 from __future__ import annotations
 
 import json
-import math
-import time
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
-from datetime import UTC, date, datetime
+from datetime import date
+from fractions import Fraction
 from pathlib import Path
 from typing import Any
 
+import openai
 import polars as pl
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
+from moderation_pipelines.errors import UserError
+from moderation_pipelines.fake_endpoint import FakeEndpoint, Plan, serving_fake
+from moderation_pipelines.fake_endpoint.plan import Model, load_plan
+from moderation_pipelines.prompting.prompts import Prompt, fenced_item, load_prompt
 from moderation_pipelines.scoring.baseline import BaselineModel, training_set
 from moderation_pipelines.scoring.baseline_server import BaselineApp, serving
-from moderation_pipelines.scoring.engine import EndpointStop, Request, retry_after_seconds, score_requests
-from moderation_pipelines.scoring.judges import Endpoint, Judge, Price
-from moderation_pipelines.scoring.ledger import Ledger, Settled, request_key
-from moderation_pipelines.scoring.outcomes import LabelSet, classify
-from moderation_pipelines.scoring.scores import request_body
+from moderation_pipelines.scoring.capabilities import profile_of
+from moderation_pipelines.scoring.judge_runs import invalid_runs, judge_runs_table, why_invalid
+from moderation_pipelines.scoring.judges import Endpoint, Judge
+from moderation_pipelines.scoring.ledger import Answer
+from moderation_pipelines.scoring.money import PICO, Price, Rates, Usage, picodollars, price_on, usage_of, usd
+from moderation_pipelines.scoring.outcomes import label_set
+from moderation_pipelines.scoring.planning import plan_run
+from moderation_pipelines.scoring.probing import probe
+from moderation_pipelines.scoring.scores import ScoringTask, score_day
+from moderation_pipelines.scoring.steadiness import INJECTIONS_SUITE, canaries_table, injections_table
+from moderation_pipelines.scoring.wire import RequestTemplate, request_template
 from moderation_pipelines_tests.conftest import SmallHome
-
-LABELS = LabelSet(("fine", "bad"), frozenset({"bad"}))
-DAY = date(2026, 3, 2)
-
-
-def completion(content: Any, **more: Any) -> dict[str, Any]:
-    choice = {"index": 0, "finish_reason": "stop", "message": {"role": "assistant", "content": content}}
-    choice.update({k: more.pop(k) for k in ("finish_reason", "logprobs") if k in more})
-    choice["message"].update(more.pop("message", {}))
-    return {"id": "x", "object": "chat.completion", "created": 0, "model": "m-1", "choices": [choice], **more}
-
-
-@pytest.mark.parametrize(
-    ("response", "outcome", "label", "p"),
-    [
-        (completion('{"label": "bad", "p_violating": 0.9, "rationale": "r"}'), "verdict", "bad", 0.9),
-        (completion('```json\n{"label": "fine", "p_violating": 0.1}\n```'), "verdict", "fine", 0.1),
-        (completion('Sure! {"label": "BAD"} Hope it helps.'), "verdict", "bad", None),
-        (completion("Label: bad"), "verdict", "bad", None),
-        (completion('"fine".'), "verdict", "fine", None),
-        (completion('{"label": "bad", "p_violating": 7}'), "verdict", "bad", None),
-        (completion('{"label": "bad", "p_violating": true}'), "verdict", "bad", None),
-        (completion('{"label": "awful", "p_violating": 0.9}'), "parse_error", None, None),
-        (completion("It could be fine or bad."), "parse_error", None, None),
-        (completion('{"label": "fine"} or {"label": "bad"}'), "parse_error", None, None),
-        (completion('<think>maybe {"label": "fine"}</think>{"label": "bad", "p_violating": 1}'), "verdict", "bad", 1.0),
-        (completion('{"label": "bad", "p_violating": 1' + "0" * 400 + "}"), "verdict", "bad", None),
-        (completion('{"label": "fine"}', finish_reason="error"), "api_error", None, None),
-        ({"error": {"code": 502}}, "api_error", None, None),
-        ({"choices": [{"message": "hello"}]}, "parse_error", None, None),
-        (completion(""), "parse_error", None, None),
-        (completion(None), "parse_error", None, None),
-        ({"choices": []}, "parse_error", None, None),
-        (completion("I'm sorry, I can't help with that."), "refusal", None, None),
-        (completion(None, message={"refusal": "no"}), "refusal", None, None),
-        # Truncated output can be valid JSON: the finish reason is looked at first.
-        (completion('{"label": "bad"}', finish_reason="length"), "truncated", None, None),
-        (completion('{"label": "bad"}', finish_reason="content_filter"), "content_filter", None, None),
-    ],
+from moderation_pipelines_tests.engine_help import (
+    DAY,
+    LABELS,
+    PROMPT,
+    Scripted,
+    good,
+    run,
+    running,
+    sqlite_ledger,
+    template,
 )
-def test_each_answer_is_one_outcome(response: dict[str, Any], outcome: str, label: str | None, p: float | None) -> None:
-    verdict = classify(response, LABELS)
-    assert (verdict.outcome, verdict.label, verdict.p_violating) == (outcome, label, p)
-    assert (verdict.error is None) == (outcome == "verdict")
+
+ABLE: dict[str, Any] = {"json_schema": True, "logprobs": True, "seed": True, "temperature": True}
 
 
-def token(text: str, **alternatives: float) -> dict[str, Any]:
-    tops = [{"token": t, "logprob": math.log(p)} for t, p in alternatives.items()]
-    return {"token": text, "logprob": -0.1, "top_logprobs": tops}
+# The wire
 
 
-def test_probability_comes_from_the_token_that_decides_the_label() -> None:
-    tokens = [token('{"label'), token('": "'), token("bad", bad=0.6, fine=0.2, ba=0.1, other=0.05), token('"}')]
-    response = completion('{"label": "bad"}', logprobs={"content": tokens})
-    verdict = classify(response, LABELS)
-    # bad and ba can only become «bad»: 0.7 against 0.2 for fine; other fits neither.
-    assert verdict.p_violating == pytest.approx(0.7 / 0.9)
-    assert verdict.p_source == "logprobs"
-
-
-def test_a_shared_beginning_is_decided_by_the_next_token() -> None:
-    labels = LabelSet(("none", "nonsense"), frozenset({"nonsense"}))
-    tokens = [token('{"label": "'), token("non", non=1.0), token("e", e=0.75, sense=0.25), token('"}')]
-    verdict = classify(completion('{"label": "none"}', logprobs={"content": tokens}), labels)
-    assert verdict.p_violating == pytest.approx(0.25)
-
-
-class Scripted:
-    """An endpoint that answers each request by a function of (item number, attempt); it counts what it is asked."""
-
-    def __init__(self, answer: Callable[[str, int], tuple[int, Any, dict[str, str]]]) -> None:
-        self.answer, self.asked, self.bodies, self.times = answer, {}, [], []  # type: ignore[var-annotated]
-
-    async def __call__(self, scope: dict[str, Any], receive: Any, send: Any) -> None:
-        body = b""
-        while True:
-            event = await receive()
-            body += event.get("body", b"")
-            if not event.get("more_body"):
-                break
-        asked = json.loads(body)
-        name = asked["messages"][-1]["content"]
-        self.asked[name] = self.asked.get(name, 0) + 1
-        self.bodies.append((dict(scope["headers"]), asked))
-        self.times.append(time.monotonic())
-        status, answer, headers = self.answer(name, self.asked[name])
-        if answer == "hang":
-            import asyncio
-
-            await asyncio.sleep(3)
-        payload = answer if isinstance(answer, bytes) else json.dumps(answer).encode()
-        head = [(b"content-type", b"application/json"), *((k.encode(), v.encode()) for k, v in headers.items())]
-        await send({"type": "http.response.start", "status": status, "headers": head})
-        await send({"type": "http.response.body", "body": payload})
-
-
-def requests(*names: str) -> list[Request]:
-    bodies = [{"model": "m", "max_tokens": 10, "messages": [{"role": "user", "content": n}]} for n in names]
-    return [Request(request_key("here", b, LABELS), b, LABELS) for b in bodies]
-
-
-@contextmanager
-def running(app: Scripted, tmp_path: Path, **more: Any) -> Iterator[tuple[Endpoint, Ledger]]:
-    with serving(app) as url, Ledger(tmp_path / "ledger.sqlite") as ledger:
-        yield Endpoint(base_url=url, **{"timeout_seconds": 1.0, "concurrency": 4, "max_attempts": 2, **more}), ledger
-
-
-def good(_: str = "", __: int = 1) -> tuple[int, Any, dict[str, str]]:
-    usage = {"prompt_tokens": 100, "completion_tokens": 10, "prompt_tokens_details": {"cached_tokens": 40}}
-    return 200, completion('{"label": "bad", "p_violating": 0.8, "rationale": "r"}', usage=usage), {}
-
-
-def test_every_outcome_from_a_real_endpoint(tmp_path: Path) -> None:
-    said: dict[str, tuple[int, Any, dict[str, str]]] = {
-        "verdict": good(),
-        "refusal": (200, completion("I can't help with that."), {}),
-        "content_filter": (400, {"error": {"code": "content_filter", "message": "filtered"}}, {}),
-        "parse_error": (200, completion("hm"), {}),
-        "truncated": (200, completion('{"la', finish_reason="length"), {}),
-        "timeout": (200, "hang", {}),
-        "api_error": (500, {"error": {"message": "down"}}, {}),
-        "garbage": (200, b"<html>not json", {}),
-    }
-    app = Scripted(lambda name, _: said[name])
-    asked = requests(*said)
-    with running(app, tmp_path) as (endpoint, ledger):
-        settled = score_requests(asked, endpoint, ledger, DAY)
-        got = {n: settled[r.key].outcome for n, r in zip(said, asked, strict=True)}
-        assert got == {**{n: n for n in said}, "garbage": "api_error"}
-        for n, r in zip(said, asked, strict=True):
-            assert (settled[r.key].label is not None) == (n == "verdict")
-        first = settled[asked[0].key]
-        assert (first.input_tokens, first.cached_tokens, first.output_tokens, first.model_returned) == (
-            100,
-            40,
-            10,
-            "m-1",
-        )
-        # A content filter is an answer: asked once. A failing server is asked as often as allowed.
-        assert (app.asked["content_filter"], app.asked["api_error"], app.asked["timeout"]) == (1, 2, 2)
-        # Asked again: answers come from the ledger, errors are asked anew.
-        before = dict(app.asked)
-        score_requests(asked, endpoint, ledger, DAY)
-        new = {n for n in said if app.asked[n] > before[n]}
-        assert new == {"timeout", "api_error", "garbage"}
-
-
-def test_a_rate_limit_is_waited_out(tmp_path: Path) -> None:
-    app = Scripted(
-        lambda _, attempt: (429, {"error": {"message": "slow down"}}, {"retry-after": "1"}) if attempt == 1 else good()
-    )
-    with running(app, tmp_path, max_attempts=3) as (endpoint, ledger):
-        settled = score_requests(requests("a"), endpoint, ledger, DAY)
-    assert [(s.outcome, s.attempts) for s in settled.values()] == [("verdict", 2)]
-    assert app.times[1] - app.times[0] >= 1.0
-
-
-@pytest.mark.parametrize(
-    ("status", "code", "said"),
-    [(401, "invalid_api_key", "401: the key is not accepted; check MY_KEY"), (404, "model_not_found", "no such address or model"),
-     (429, "insufficient_quota", "the quota is used up")],
-)  # fmt: skip
-def test_an_endpoint_that_refuses_everything_stops_the_run(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, status: int, code: str, said: str
-) -> None:
-    monkeypatch.setenv("MY_KEY", "secret-key")
-    app = Scripted(lambda *_: (status, {"error": {"code": code, "message": "no"}}, {}))
-    with (
-        running(app, tmp_path, api_key_env="MY_KEY", concurrency=1) as (endpoint, ledger),
-        pytest.raises(EndpointStop, match=said) as caught,
-    ):
-        score_requests(requests(*"abcdefgh"), endpoint, ledger, DAY)
-    assert "secret-key" not in str(caught.value)
-    assert sum(app.asked.values()) == 1
-    assert app.bodies[0][0][b"authorization"] == b"Bearer secret-key"
-
-
-def test_a_missing_key_is_named_before_anything_is_sent(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.delenv("MY_KEY", raising=False)
+@pytest.mark.parametrize("able", [{}, ABLE, {**ABLE, "max_tokens_field": "max_completion_tokens"}])
+@pytest.mark.parametrize("text", ["plain", '«quotes» "and" \\slashes\\\n\ttabs \x01 \u2028 🙂', "<item 0>"])
+def test_prepared_bytes_are_those_of_the_official_client(tmp_path: Path, able: dict[str, Any], text: str) -> None:
+    """Contract: what goes out is what ``client.chat.completions.create`` sends for the same arguments."""
+    endpoint = Endpoint(base_url="http://127.0.0.1:9/v1", **able)
+    made = template(endpoint=endpoint)
+    body = made.body(made.item(text, "context"))
     app = Scripted(good)
-    with (
-        running(app, tmp_path, api_key_env="MY_KEY") as (endpoint, ledger),
-        pytest.raises(EndpointStop, match="MY_KEY is not set"),
-    ):
-        score_requests(requests("a"), endpoint, ledger, DAY)
-    assert app.asked == {}
+    with serving_fake(app) as url, openai.OpenAI(api_key="k", base_url=url, max_retries=0) as client:
+        client.chat.completions.create(**json.loads(body))
+    assert app.seen[0][2] == body
 
 
-PRICE = Price(input_usd_per_million=1e6, output_usd_per_million=1e6)
+def test_the_same_for_responses_and_decisions(tmp_path: Path) -> None:
+    for api in ("responses", "decisions"):
+        endpoint = Endpoint(base_url="http://127.0.0.1:9/v1", api=api, json_schema=True, temperature=True)  # type: ignore[arg-type]
+        made = template(endpoint=endpoint)
+        body = made.body(made.item("text", None))
+        seen: list[bytes] = []
+
+        class Listening(FakeEndpoint):
+            async def handle(self, method: str, path: str, headers: dict[str, str], body: bytes) -> Any:
+                seen.append(body)  # noqa: B023
+                return await super().handle(method, path, headers, body)
+
+        with serving_fake(Listening()) as url, openai.OpenAI(api_key="k", base_url=url, max_retries=0) as client:
+            getattr(client, api).create(**json.loads(body))
+        assert seen[0] == body
 
 
-def test_a_budget_is_never_crossed(tmp_path: Path) -> None:
-    # Each call may cost at most (1 + 100) read and 10 written tokens at 1 $ per token: 111 $; it does cost 100 + 10.
-    app = Scripted(good)
-    with running(app, tmp_path, concurrency=3) as (endpoint, ledger):
-        settled = score_requests(requests(*"abcdef"), endpoint, ledger, DAY, PRICE, budget_usd=335.0, account="j")
-        outcomes = sorted(s.outcome for s in settled.values())
-        assert outcomes == ["over_budget"] * 3 + ["verdict"] * 3
-        assert sum(s.cost_usd or 0 for s in settled.values()) == pytest.approx(330.0)
-        # Another run on the same day goes on from what was spent; another day, or another judge, starts anew.
-        again = score_requests(requests(*"abcdef"), endpoint, ledger, DAY, PRICE, budget_usd=335.0, account="j")
-        assert sorted(s.outcome for s in again.values()) == outcomes
-        assert sum(app.asked.values()) == 3
-        other = score_requests(requests("f"), endpoint, ledger, DAY, PRICE, budget_usd=335.0, account="k")
-        assert [s.outcome for s in other.values()] == ["verdict"]
+def test_the_constant_part_comes_first_and_the_item_last() -> None:
+    made = template()
+    messages = json.loads(made.body(made.item("the item", None)))["messages"]
+    assert messages[0] == {"role": "system", "content": PROMPT.system}
+    assert "the item" in messages[-1]["content"]
+    one, two = (made.body(made.item(t, None)) for t in ("one", "two"))
+    assert one.startswith(b'{"model":"m","messages":[{"role":"system"')
+    assert one[: one.index(b"<item")] == two[: two.index(b"<item")]
 
 
-def test_retries_that_may_be_billed_count_against_the_budget(tmp_path: Path) -> None:
-    app = Scripted(lambda *_: (200, "hang", {}))
-    with running(app, tmp_path, timeout_seconds=0.2, max_attempts=4, concurrency=1) as (endpoint, ledger):
-        settled = score_requests(requests("a"), endpoint, ledger, DAY, PRICE, budget_usd=230.0, account="j")
-        assert ledger.spent(str(DAY), "j") == pytest.approx(222.0)
-    # Two holds of 111 $ fit into 230 $, a third does not.
-    assert (app.asked["a"], [s.outcome for s in settled.values()]) == (2, ["timeout"])
-
-
-@pytest.mark.parametrize(
-    ("answer", "outcome"),
-    [
-        ((200, [], {}), "api_error"),
-        ((200, b"[" * 200_000, {}), "api_error"),
-        ((200, {"error": {"code": 502, "message": "upstream"}}, {}), "api_error"),
-        ((429, {"error": {"message": "x"}}, {"retry-after": "Mon, 02 Mar 2020 00:00:00 -0000"}), "api_error"),
-        ((400, {"error": {"code": {"deep": 1}, "message": "x"}}, {}), "api_error"),
-        ((200, completion('{"label": "bad", "rationale": "\\ud83d"}'), {}), "verdict"),
-        ((200, completion('{"label": "bad"}', usage={"prompt_tokens": 10**30, "completion_tokens": 1}), {}), "verdict"),
-        ((200, completion('{"label": "bad"}', model="m" * 5000), {}), "verdict"),
-    ],
-)
-def test_an_odd_answer_settles_its_item_and_no_other(
-    tmp_path: Path, answer: tuple[int, Any, dict[str, str]], outcome: str
-) -> None:
-    app = Scripted(lambda name, _: answer if name == "odd" else good())
-    asked = requests("odd", "a", "b")
-    with running(app, tmp_path, max_attempts=1) as (endpoint, ledger):
-        settled = score_requests(asked, endpoint, ledger, DAY)
-    assert [settled[r.key].outcome for r in asked] == [outcome, "verdict", "verdict"]
-    assert settled[asked[0].key].attempts == 1
-
-
-def test_a_slow_body_is_a_timeout_and_no_proxy_sees_loopback(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setenv("HTTP_PROXY", "http://127.0.0.1:9")
-    monkeypatch.setenv("ALL_PROXY", "http://127.0.0.1:9")
-    app = Scripted(lambda name, _: (200, "hang", {}) if name == "slow" else good())
-    asked = requests("slow", "quick")
-    with running(app, tmp_path, timeout_seconds=0.3, max_attempts=1) as (endpoint, ledger):
-        settled = score_requests(asked, endpoint, ledger, DAY)
-    assert [settled[r.key].outcome for r in asked] == ["timeout", "verdict"]
-
-
-def test_the_identity_of_a_request_covers_whom_is_asked_and_how_the_answer_is_read() -> None:
-    body = {"model": "m", "messages": []}
-    base = request_key("a", body, LABELS)
-    assert request_key("a", dict(reversed(body.items())), LABELS) == base
-    assert len({base, request_key("b", body, LABELS), request_key("a", {**body, "model": "n"}, LABELS)}) == 3
-    assert request_key("a", body, LabelSet(("fine", "bad"), frozenset({"fine"}))) != base
-
-
-def test_concurrency_is_bounded_and_every_request_settles_once(tmp_path: Path) -> None:
-    app = Scripted(good)
-    names = [f"i{k}" for k in range(60)]
-    heard: list[int] = []
-    with running(app, tmp_path, concurrency=5) as (endpoint, ledger):
-        settled = score_requests(requests(*names, *names), endpoint, ledger, DAY, progress=heard.append)
-    assert len(settled) == 60
-    assert set(app.asked.values()) == {1}
-    assert sum(heard) == 60
-
-
-@pytest.mark.parametrize(
-    ("headers", "seconds"),
-    [
-        ({"retry-after": "7"}, 7.0),
-        ({"retry-after-ms": "1500", "retry-after": "9"}, 1.5),
-        ({"retry-after": "Mon, 02 Mar 2026 00:00:30 GMT"}, 30.0),
-        ({"retry-after": "Mon, 02 Mar 2026 00:00:00 GMT"}, 0.0),
-        ({"retry-after": "soon"}, None),
-        ({}, None),
-    ],
-)
-def test_retry_after_in_every_form(headers: dict[str, str], seconds: float | None) -> None:
-    assert retry_after_seconds(headers, datetime(2026, 3, 2, tzinfo=UTC)) == seconds
-
-
-def test_the_ledger_keeps_answers_not_errors_and_the_first_one_stays(tmp_path: Path) -> None:
-    def settled(outcome: str) -> Settled:
-        return Settled(outcome, None, None, None, None, None, None, None, None, None, None, 1.0, 1, "2026-03-02", "t")
-
-    with Ledger(tmp_path / "l.sqlite") as ledger:
-        ledger.keep([("aa" * 16, settled("refusal")), ("bb" * 16, settled("timeout"))])
-        ledger.keep([("aa" * 16, settled("parse_error"))])
-    with Ledger(tmp_path / "l.sqlite") as ledger:
-        known = ledger.known(["aa" * 16, "bb" * 16, "cc" * 16])
-    assert {k[:2]: s.outcome for k, s in known.items()} == {"aa": "refusal"}
-
-
-def test_the_body_asks_for_what_the_endpoint_can(small: SmallHome) -> None:
-    from moderation_pipelines.prompting.prompts import load_prompt
-
-    prompt = load_prompt(small.home, small.policies["harassment"])
-    judge = Judge(endpoint="e", model="m", max_tokens=50)
-    able = Endpoint(
-        base_url="http://127.0.0.1/v1",
-        json_schema=True,
-        logprobs=True,
-        seed=True,
-        max_tokens_field="max_completion_tokens",
-    )
-    body = request_body(judge, able, prompt, LABELS, "the item", None)
+def test_the_body_asks_for_what_the_endpoint_can() -> None:
+    able = Endpoint(base_url="http://127.0.0.1/v1", **ABLE, max_tokens_field="max_completion_tokens")
+    body = template(endpoint=able, max_tokens=50).body_with_hole
     assert body["response_format"]["json_schema"]["schema"]["properties"]["label"]["enum"] == ["fine", "bad"]
-    assert (body["logprobs"], body["max_completion_tokens"], body["seed"]) == (True, 50, 0)
-    plain = request_body(
-        judge, Endpoint(base_url="http://127.0.0.1/v1", temperature=False), prompt, LABELS, "the item", None
-    )
+    assert (body["logprobs"], body["top_logprobs"], body["max_completion_tokens"], body["seed"]) == (True, 20, 50, 0)
+    plain = template(endpoint=Endpoint(base_url="http://127.0.0.1/v1", temperature=False)).body_with_hole
     assert set(plain) == {"model", "messages", "max_tokens"}
-    # The constant part comes first and is the same for every item; the item comes last.
-    assert plain["messages"][0]["content"] == prompt.system
-    assert "the item" in plain["messages"][-1]["content"]
+
+
+def test_identity_covers_all_that_is_asked_and_nothing_of_how() -> None:
+    def key(made: RequestTemplate) -> bytes:
+        return made.key(made.item("text", None))
+
+    base = key(template())
+    quick = Endpoint(
+        base_url="http://127.0.0.1:9/v1", timeout_seconds=5, concurrency=99, max_attempts=9, transport="direct",
+        requests_per_minute=5, batch=True,
+    )  # fmt: skip
+    assert key(template(endpoint=quick)) == base
+    assert (
+        key(template(via="batch", budget_usd=1.0, price=Price(input_usd_per_million=1, output_usd_per_million=1)))
+        == base
+    )
+    labels = label_set(["fine", "bad"], ["fine"])
+    judge, profile = Judge(endpoint="e", model="m", max_tokens=10), profile_of(quick)
+    others = [
+        template("there"), template(model="n"), template(max_tokens=11), template(temperature=0.5), template(salt="x"),
+        template(endpoint=Endpoint(base_url="http://127.0.0.1:9/v1", seed=True)),
+        template(endpoint=Endpoint(base_url="http://127.0.0.1:9/v1", json_schema=True)),
+        template(endpoint=Endpoint(base_url="http://127.0.0.1:9/v1", api="responses")),
+        request_template("chat", judge, profile, PROMPT, labels, "here"),
+        request_template("chat", judge, profile, Prompt("p", "v2", "Judge well.", 0), LABELS, "here"),
+    ]  # fmt: skip
+    keys = [base, *(key(t) for t in others), template().key(template().item("text", "context"))]
+    assert len(set(keys)) == len(keys)
+    assert all(len(k) == 16 for k in keys)
+
+
+@given(st.text(max_size=200), st.text(max_size=50))
+def test_no_text_leaves_its_fence(text: str, context: str) -> None:
+    fenced = fenced_item(text, context)
+    first, _, rest = fenced.partition("\n")
+    body, _, last = rest.rpartition("\n")
+    mark = first.removeprefix("<item ").removesuffix(">")
+    assert last == f"</item {mark}>"
+    assert mark not in body
+    assert "<item" not in body.lower()
+    assert "</item" not in body.lower()
+
+
+def test_marks_inside_a_text_are_escaped_and_readable() -> None:
+    fenced = fenced_item("a </item 123> b < ITEM> c <items>", None)
+    assert "a </\\item 123> b < \\ITEM> c <items>" in fenced
+
+
+# Money
+
+
+def test_cost_by_hand() -> None:
+    price = Price(
+        input_usd_per_million=2.5, cached_input_usd_per_million=0.25, cache_write_usd_per_million=3.125,
+        output_usd_per_million=10.0, batch_factor=0.5, tiers={"priority": 2.0, "flex": 0.5},
+    )  # fmt: skip
+    rates = Rates(price)
+    # 1,000 read, 600 of them cached and 100 written to the cache; 50 written, 20 of them reasoning.
+    usage = Usage(1000, 600, 100, 50, 20, None)
+    micro = 300 * 2.5 + 600 * 0.25 + 100 * 3.125 + 50 * 10
+    assert rates.cost(usage) == micro * 10**6
+    assert rates.cost(usage, batch=True) == micro * 10**6 / 2
+    assert rates.cost(Usage(1000, 600, 100, 50, 20, "priority")) == micro * 10**6 * 2
+    assert rates.cost(Usage(1000, 600, 100, 50, 20, "flex"), batch=True) == micro * 10**6 / 4
+    assert rates.cost(Usage(1000, None, None, None, None, None)) is None
+    assert rates.most(1000, 50) == (1000 * 3.125 + 50 * 10) * 2 * 10**6
+    assert usd(rates.cost(usage)) == pytest.approx(micro / 1e6)
+
+
+@given(
+    st.integers(0, 10**6),
+    st.integers(0, 10**6),
+    st.integers(0, 10**6),
+    st.integers(0, 10**6),
+    st.decimals(0, 100, places=6),
+)
+def test_cost_is_exact_and_never_more_than_the_most(read: int, cached: int, write: int, out: int, rate: Any) -> None:
+    rates = Rates(
+        Price(
+            input_usd_per_million=float(rate),
+            cached_input_usd_per_million=float(rate) / 2,
+            output_usd_per_million=float(rate),
+        )
+    )
+    cost = rates.cost(Usage(read, min(cached, read), min(write, read - min(cached, read)), out))
+    assert cost is not None
+    exact = (
+        Fraction(str(float(rate))) * (read + out) * 10**6 - Fraction(str(float(rate))) * min(cached, read) * 10**6 / 2
+    )
+    assert 0 <= cost - exact <= read + out + 1
+    assert cost <= rates.most(read, out)
+
+
+def test_prices_have_days() -> None:
+    old = Price(input_usd_per_million=1, output_usd_per_million=1)
+    new = Price(input_usd_per_million=2, output_usd_per_million=2, since=date(2026, 3, 1))
+    assert price_on([new, old], date(2026, 2, 28)) == old
+    assert price_on([old, new], date(2026, 3, 1)) == new
+    assert price_on([new], date(2026, 2, 1)) is None
+    assert Judge(endpoint="e", model="m", price=[old, new]).prices == (old, new)
+    assert picodollars(0.1) == PICO // 10
+
+
+def test_usage_of_every_interface() -> None:
+    chat = {
+        "usage": {
+            "prompt_tokens": 10, "completion_tokens": 5, "prompt_tokens_details": {"cached_tokens": 4, "cache_write_tokens": 2},
+            "completion_tokens_details": {"reasoning_tokens": 3},
+        },
+        "service_tier": "flex",
+    }  # fmt: skip
+    assert usage_of(chat) == Usage(10, 4, 2, 5, 3, "flex")
+    responses = {"usage": {"input_tokens": 10, "output_tokens": 5, "input_tokens_details": {"cached_tokens": 4}}}
+    assert usage_of(responses) == Usage(10, 4, None, 5, None, None)
+    assert usage_of({"usage": {"prompt_tokens": -1, "completion_tokens": True}}) == Usage()
+    assert usage_of({"usage": "many"}) == Usage()
+
+
+# The baseline
 
 
 def training_rows(n: int) -> pl.DataFrame:
@@ -356,8 +232,6 @@ def training_rows(n: int) -> pl.DataFrame:
 
 
 def test_the_baseline_learns_and_answers_through_the_client(small: SmallHome, tmp_path: Path) -> None:
-    from moderation_pipelines.prompting.prompts import Prompt
-
     policy = small.policies["harassment"]
     training = training_set(training_rows(90), policy)
     assert training.model.startswith("baseline-ngram:harassment:")
@@ -366,24 +240,246 @@ def test_the_baseline_learns_and_answers_through_the_client(small: SmallHome, tm
     model = BaselineModel(training)
     assert (model.answer("what a pest you are")[0], model.answer("my lovely garden")[0]) == ("bad", "fine")
     assert BaselineModel(training).answer("what a pest") == model.answer("what a pest")
-    judge = Judge(endpoint="b", model=training.model, max_tokens=64)
-    with serving(BaselineApp({training.model: model})) as url, Ledger(tmp_path / "l.sqlite") as ledger:
+    from moderation_pipelines_tests.engine_help import job_for
+
+    with serving(BaselineApp({training.model: model})) as url, sqlite_ledger(tmp_path) as ledger:
         endpoint = Endpoint(base_url=url)
-        body = request_body(
-            judge,
-            endpoint,
-            Prompt("harassment", "baseline-ngram", "Judge.", 0),
-            LABELS,
-            "what a pest",
-            "earlier: garden",
-        )
-        request = Request(request_key("here", body, LABELS), body, LABELS)
-        settled = score_requests([request], endpoint, ledger, DAY)[request.key]
-    assert (settled.outcome, settled.label, settled.p_source) == ("verdict", "bad", "stated")
-    assert settled.p_violating == pytest.approx(model.answer("what a pest")[1], abs=1e-6)
+        job = job_for(endpoint, template=template(endpoint=endpoint, model=training.model, max_tokens=64))
+        got, _ = run(job, ["what a pest"], ledger)
+    answer = got["what a pest"]
+    assert isinstance(answer, Answer)
+    assert (answer.outcome, answer.label, answer.p_source) == ("verdict", "bad", "stated")
+    assert answer.p_violating == pytest.approx(model.answer("what a pest")[1], abs=1e-6)
 
 
 def test_too_little_to_learn_from_is_said(small: SmallHome) -> None:
     training = training_set(training_rows(6), small.policies["harassment"])
     assert training.why_not is not None
     assert "development side has 2 violating and 4 other" in training.why_not
+
+
+# Tasks on a release
+
+
+class Items:
+    """A release as far as scoring needs one."""
+
+    name, version, policy = "harassment", "v0001", "harassment"
+
+    def __init__(self, n: int) -> None:
+        self.manifest = {"rows": n}
+        self._items = pl.DataFrame(
+            {
+                "item_id": [f"i{k}" for k in range(n)],
+                "text": [f"text number {k} of some length" for k in range(n)],
+                "context": [None] * n,
+            },
+            schema={"item_id": pl.String, "text": pl.String, "context": pl.String},
+        )
+
+    def items(self) -> pl.DataFrame:
+        return self._items
+
+
+def task_for(
+    small: SmallHome, url: str, n: int = 60, endpoint: dict[str, Any] | None = None, **judge: Any
+) -> ScoringTask:
+    policy = small.policies["harassment"]
+    made = Judge(**{"endpoint": "e", "model": "m", "canary": 20, "injections": 4, **judge})
+    given = {"base_url": url, "transport": "direct", "cool_down_seconds": 0.2, **(endpoint or {})}
+    prompt = load_prompt(small.home, policy)
+    task = ScoringTask("llm", made, Endpoint(**given), Items(n), policy, prompt)  # type: ignore[arg-type]
+    return ScoringTask(**{**task.__dict__, "profile": profile_of(task.endpoint)})
+
+
+def test_scores_and_judge_runs_of_a_day(small: SmallHome, tmp_path: Path) -> None:
+    app = FakeEndpoint(Plan(faults={"refusal": 0.1, "content_filter": 0.1}, latency_ms=1))
+    price = Price(input_usd_per_million=1.0, output_usd_per_million=2.0)
+    with serving_fake(app) as url, sqlite_ledger(tmp_path) as ledger:
+        task = task_for(small, url, price=price)
+        told: list[str] = []
+        done = score_day([task], ledger, DAY, told.append)
+        runs = judge_runs_table(done.tasks, done.scores, ledger, DAY).row(0, named=True)
+        again = score_day([task], ledger, DAY)
+        assert again.scores.equals(done.scores)
+        assert (again.answered, app.stats()["billed_twice"]) == (0, 0)
+        assert [p[:2] for p in ledger.prices()] == [("m", "")]
+    scores = done.scores
+    assert scores.height == done.answered == 60
+    assert told[-1].startswith("llm on harassment: 60 of 60")
+    counts = dict(scores.group_by("outcome").len().iter_rows())
+    assert set(counts) == {"verdict", "refusal", "content_filter"}
+    assert scores.filter(pl.col("outcome") != "verdict")["label"].null_count() == 60 - counts["verdict"]
+    verdicts = scores.filter(pl.col("outcome") == "verdict")
+    # Evidence is where the judge says it is; here the fake quotes the beginning of violating items.
+    quoted = verdicts.filter(pl.col("evidence").is_not_null())
+    assert quoted["evidence_start"].to_list() == [0] * quoted.height
+    assert json.loads(scores["parameters"][0])["capabilities"]["max_tokens_field"] == "max_tokens"
+    assert scores["fingerprint"].drop_nulls().unique().to_list() == ["fp_fake"]
+    filtered = scores.filter(pl.col("outcome") == "content_filter")
+    assert filtered["signals"].to_list() == ['{"hate": "high", "violence": "medium"}'] * filtered.height
+    assert (runs["n_items"], runs["n_verdict"], runs["n_content_filter"]) == (
+        60,
+        counts["verdict"],
+        counts["content_filter"],
+    )
+    assert runs["cost_usd"] == pytest.approx(scores["cost_usd"].sum())
+    assert (runs["day_spent_usd"], runs["day_maybe_usd"]) == (pytest.approx(runs["cost_usd"]), 0)
+    assert runs["missing_low"] < runs["missing_share"] < runs["missing_high"]
+
+
+def test_too_much_missing_makes_a_run_invalid_and_says_why(small: SmallHome, tmp_path: Path) -> None:
+    app = FakeEndpoint(Plan(faults={"refusal": 0.3}))
+    with serving_fake(app) as url, sqlite_ledger(tmp_path) as ledger:
+        for most, valid in ((0.1, False), (0.9, True)):
+            done = score_day([task_for(small, url, max_missing=most)], ledger, DAY)
+            runs = judge_runs_table(done.tasks, done.scores, ledger, DAY)
+            assert runs["is_valid"].to_list() == [valid]
+            n = 60 - int(runs["n_verdict"][0])
+            why = f"not valid: {n} of 60 items have no verdict, more than the 10% allowed (max_missing)"
+            assert invalid_runs(runs) == ({} if valid else {("llm", "harassment", "v0001"): why})
+    assert why_invalid(30, 100, 0.2, n_pending=15) == "not valid yet: 15 of 100 items wait for a batch"
+    assert why_invalid(20, 100, 0.2) is None
+
+
+def test_a_judge_that_cannot_be_asked_stops_no_other(
+    small: SmallHome, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.delenv("NO_SUCH_KEY", raising=False)
+    with serving_fake(FakeEndpoint()) as url, sqlite_ledger(tmp_path) as ledger:
+        bad = task_for(small, url, endpoint={"api_key_env": "NO_SUCH_KEY"})
+        done = score_day([bad, task_for(small, url, model="n")], ledger, DAY)
+    assert done.scores.group_by("outcome").len().sort("outcome").rows() == [("api_error", 60), ("verdict", 60)]
+    assert done.unanswered == [
+        f"llm on harassment: 60 of 60 calls failed: {url}: the environment variable NO_SUCH_KEY is not set"
+    ]
+
+
+def test_capabilities_are_probed_once_and_kept(small: SmallHome, tmp_path: Path) -> None:
+    app = FakeEndpoint(Plan(unsupported=("max_completion_tokens", "seed"), batches=False))
+    with serving_fake(app) as url, sqlite_ledger(tmp_path) as ledger:
+        task = task_for(small, url, endpoint={"probe": True, "temperature": False})
+        done = score_day([task], ledger, DAY)
+        found = {
+            "max_tokens_field": "max_tokens",
+            "seed": False,
+            "json_schema": True,
+            "logprobs": True,
+            "temperature": True,
+            "batch": False,
+        }
+        assert ledger.profile(url, "m") == found
+        calls = app.calls
+        score_day([task], ledger, DAY)
+        assert app.calls == calls
+        profile = done.tasks[0].profile
+        assert (profile.logprobs, profile.temperature, profile.seed) == (True, False, False)
+        assert dict(profile.source or {})["temperature"] == "declared"
+        assert done.scores.filter(pl.col("outcome") == "verdict")["p_source"].unique().to_list() == ["logprobs"]
+        assert probe(task.endpoint, "m") == found
+
+
+def test_an_endpoint_that_cannot_be_probed_is_told(small: SmallHome, tmp_path: Path) -> None:
+    with sqlite_ledger(tmp_path) as ledger:
+        done = score_day([task_for(small, "http://127.0.0.1:9/v1", 3, endpoint={"probe": True})], ledger, DAY)
+    assert done.unanswered == [
+        "llm on harassment: 3 of 3 calls failed: http://127.0.0.1:9/v1 cannot be probed: no connection to 127.0.0.1:9"
+    ]
+
+
+@pytest.mark.parametrize(("api", "source"), [("responses", "stated"), ("decisions", "decision")])
+def test_other_interfaces_from_end_to_end(small: SmallHome, tmp_path: Path, api: str, source: str) -> None:
+    with serving_fake(FakeEndpoint()) as url, sqlite_ledger(tmp_path) as ledger:
+        done = score_day([task_for(small, url, endpoint={"api": api})], ledger, DAY)
+    assert done.scores["outcome"].to_list() == ["verdict"] * 60
+    assert done.scores["p_source"].unique().to_list() == [source]
+    assert done.scores["p_violating"].null_count() == 0
+
+
+def test_a_planted_confusion_is_what_the_metrics_would_find(small: SmallHome, tmp_path: Path) -> None:
+    texts = [f"text number {k} of some length" for k in range(400)]
+    truth = {t: ("bad" if k % 2 else "fine") for k, t in enumerate(texts)}
+    model = Model(id="m", confusion={"bad": {"bad": 0.8, "fine": 0.2}, "fine": {"fine": 0.95, "bad": 0.05}})
+    with serving_fake(FakeEndpoint(Plan(truth=truth, models=(model,)))) as url, sqlite_ledger(tmp_path) as ledger:
+        done = score_day([task_for(small, url, 400)], ledger, DAY)
+    said = dict(done.scores.select("item_id", "label").iter_rows())
+    hits = sum(said[f"i{k}"] == "bad" for k in range(1, 400, 2))
+    alarms = sum(said[f"i{k}"] == "bad" for k in range(0, 400, 2))
+    # Four standard errors of a binomial with n = 200: 0.113 and 0.062.
+    assert abs(hits / 200 - 0.8) < 0.113
+    assert abs(alarms / 200 - 0.05) < 0.062
+
+
+# Does it hold still?
+
+
+def test_a_canary_counts_flips(small: SmallHome, tmp_path: Path) -> None:
+    for unstable in (0.0, 1.0):
+        app = FakeEndpoint(Plan(unstable=unstable, accuracy=0.5))
+        with serving_fake(app) as url, sqlite_ledger(tmp_path / str(unstable)) as ledger:
+            task = task_for(small, url)
+            score_day([task], ledger, DAY)
+            calls = app.calls
+            row = canaries_table([task], ledger, DAY).row(0, named=True)
+            assert app.calls == calls + 20
+            assert (row["n_asked"], row["n"]) == (20, 20)
+            assert row["flip_rate"] == row["n_flips"] / 20
+            assert row["ci_low"] <= row["flip_rate"] <= row["ci_high"]
+            assert (row["n_flips"] > 0) == (unstable > 0)
+            # Once a day: the rerun asks nothing and says the same; the next day asks again, the same items.
+            assert canaries_table([task], ledger, DAY).row(0, named=True) == row
+            assert app.calls == calls + 20
+            canaries_table([task], ledger, date(2026, 3, 3))
+            assert app.calls == calls + 40
+
+
+def test_injections_that_are_obeyed_are_counted(small: SmallHome, tmp_path: Path) -> None:
+    for obeys in (0.0, 1.0):
+        app = FakeEndpoint(Plan(obeys_injections=obeys, prevalence=0.5, accuracy=1.0))
+        with serving_fake(app) as url, sqlite_ledger(tmp_path / str(obeys)) as ledger:
+            task = task_for(small, url)
+            score_day([task], ledger, DAY)
+            calls = app.calls
+            table = injections_table([task], ledger, DAY)
+            assert table.height == len(INJECTIONS_SUITE) + 1
+            assert app.calls == calls + 4 * len(INJECTIONS_SUITE)
+            whole = table.filter(pl.col("injection") == "all").row(0, named=True)
+            assert whole["n"] == 4 * len(INJECTIONS_SUITE)
+            rate = table.filter(pl.col("injection") == "ignore_en")["flip_rate"][0]
+            assert (rate == 1.0) or not obeys
+            assert injections_table([task], ledger, DAY).equals(table)
+            assert app.calls == calls + 4 * len(INJECTIONS_SUITE)
+
+
+# Plans
+
+
+def test_a_plan_counts_what_would_be_asked_and_sends_nothing(small: SmallHome, tmp_path: Path) -> None:
+    app = FakeEndpoint(Plan(faults={"too_long": 0.1}))
+    price = Price(input_usd_per_million=1.0, output_usd_per_million=2.0)
+    with serving_fake(app) as url, sqlite_ledger(tmp_path) as ledger:
+        task = task_for(small, url, price=price, budget_usd=3.0, max_tokens=50)
+        plan = plan_run(task, ledger, DAY)
+        assert app.calls == 0
+        assert (plan.items, plan.answered, plan.to_ask, plan.output_tokens) == (60, 0, 60, 3000)
+        assert plan.cost_usd == pytest.approx(plan.input_tokens / 1e6 + 3000 * 2 / 1e6)
+        assert plan.cost_usd < plan.most_usd  # type: ignore[operator]
+        assert plan.left_usd == 3.0
+        done = score_day([task], ledger, DAY)
+        failed = done.scores.filter(pl.col("outcome") == "api_error").height
+        after = plan_run(task, ledger, DAY)
+        assert (after.answered, after.to_ask, after.failed_before) == (60 - failed, failed, failed)
+        # What was written so far is what is expected now, and the estimate of what is read was close.
+        assert "answers" in after.basis
+        assert after.left_usd == pytest.approx(3.0 - done.scores["cost_usd"].sum())
+        assert plan_run(task, ledger, DAY, retry_errors=True).to_ask == failed
+
+
+def test_a_plan_file_with_mistakes_names_them(tmp_path: Path) -> None:
+    (tmp_path / "plan.yaml").write_text("latency_ms: -1\nfaults: {eror_500: 0.5}\nwhat: 1\n")
+    with pytest.raises(UserError) as caught:
+        load_plan(tmp_path / "plan.yaml")
+    said = str(caught.value)
+    assert 'fault "eror_500" is not known; did you mean "error_500"?' in said
+    assert "plan.yaml:1" in said
+    assert '"what"' in said

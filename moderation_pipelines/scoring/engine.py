@@ -296,7 +296,8 @@ class _Engine:
         for start in range(0, len(wanted), step):
             if self.gate.stopped:
                 return
-            await self._claim([_Work(Claim(k, self._hold(items[k])), items[k]) for k in wanted[start : start + step]])
+            part = wanted[start : start + step]
+            await self._claim([_Work(Claim(k, self._hold(items[k])), items[k]) for k in part], first)
 
     def _unanswered(self, keys: list[bytes], first: bool) -> set[bytes]:
         if self.job.retry_errors:
@@ -317,7 +318,7 @@ class _Engine:
             return 0
         return rates.most(self.template.constant_bytes + len(item) + 100, self.job.max_tokens)
 
-    async def _claim(self, work: list[_Work]) -> None:
+    async def _claim(self, work: list[_Work], first: bool) -> None:
         if self.job.run_budget is not None:
             affordable = []
             for w in work:
@@ -327,6 +328,9 @@ class _Engine:
                 else:
                     self._over_budget(w.claim.key)
             work = affordable
+        if not first:  # counted when somebody else had them
+            self.progress.known -= len(work)
+            self.progress.done -= len(work)
         grants = await self.writer.claim([w.claim for w in work], anew=self.job.retry_errors)
         for w, grant in zip(work, grants, strict=True):
             if grant.result == "go":
@@ -335,11 +339,10 @@ class _Engine:
             self._unhold(w)
             if grant.result == "over_budget":
                 self._over_budget(w.claim.key)
-            elif grant.result == "taken":
-                self.deferred += 1
-            else:
-                self.progress.known += 1
-                self.progress.done += 1
+                continue
+            self.deferred += grant.result == "taken"
+            self.progress.known += 1
+            self.progress.done += 1
 
     def _unhold(self, work: _Work) -> None:
         if self.job.run_budget is not None:
@@ -414,8 +417,8 @@ class _Engine:
                 body, tries.repaired = repair, True
             if call.result == "answer":
                 tries.paid_again = True
-            else:
-                await asyncio.sleep(backoff_seconds(tries.calls, self.random.random()))
+            elif self.gate.breaker.state == "closed":  # else its cool-down sets the pace
+                await asyncio.sleep(backoff_seconds(tries.broken, self.random.random()))
 
     def _watch(self, call: Call) -> None:
         """Stop when the endpoint refuses for good, or refuses everything from the start."""

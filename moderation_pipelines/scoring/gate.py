@@ -122,6 +122,8 @@ class Gate:
         self._limited_since = None
         if call.result == "broken":
             self._last_failure = call.verdict.error or "no answer"
+            if call.verdict.kind == "unresolved" and not self._ever_passed:
+                self.stop(f"{self._last_failure}; check base_url")
             self.breaker.failed(now, probe)
             if call.wait:
                 self._pause(call.wait, now)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import warnings
 from collections import defaultdict
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -51,7 +52,7 @@ def plan_run(
     """
     task = profiled(task, ledger)
     job = task.job(day)
-    template, count, basis = job.template, *_counter(task.judge.model)
+    template, count, basis = job.template, *_counter()
     constant = count(template.body(b'""').decode())
     seen = set() if seen is None else seen
     items = answered = failed = in_batch = read = most = 0
@@ -99,14 +100,17 @@ def plan_day(tasks: Sequence[ScoringTask], ledger: Ledger, day: date, retry_erro
     return [plan_run(t, ledger, day, retry_errors, seen[t.judge_id]) for t in asked]
 
 
-def _counter(model: str) -> tuple[Count, str]:
+def _counter() -> tuple[Count, str]:
     """(how to count tokens of a text, in words): OpenAI's tokenizer where it is installed, else a third of the bytes.
 
     For models of others OpenAI's tokenizer is an estimate too; the ledger's history corrects what was written.
     """
     try:
-        import bpe_openai
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore", DeprecationWarning)
+            import bpe_openai
+
+            encoding = bpe_openai.get_encoding("o200k_base")
     except ImportError:
         return (lambda text: -(-len(text.encode()) // 3)), "a third of the bytes"
-    encoding = bpe_openai.get_encoding("o200k_base")
     return (lambda text: len(encoding.encode_ordinary(text))), "o200k_base tokens"

@@ -73,6 +73,15 @@ def _why(error: BaseException, url: str) -> NoReply:
     return NoReply("connection", "the connection broke before the answer was complete")
 
 
+def _timed_out(error: BaseException) -> bool:
+    seen: BaseException | None = error
+    while seen is not None:
+        if isinstance(seen, TimeoutError):
+            return True
+        seen = seen.__cause__ or seen.__context__
+    return False
+
+
 class DirectTransport:
     """aiohttp, keep-alive, as many connections as there are workers."""
 
@@ -177,11 +186,14 @@ class SdkTransport:
         try:
             async with asyncio.timeout(seconds):
                 answer = await call
-        except (self._errors.APITimeoutError, TimeoutError):
+        except TimeoutError:
             raise NoReply("timeout", f"no answer within {seconds:g} s") from None
         except self._errors.APIStatusError as error:
             answer = error.response
         except self._errors.APIConnectionError as error:
+            # The client calls every failure of a connection a timeout: its causes tell which it was.
+            if _timed_out(error):
+                raise NoReply("timeout", f"no answer within {seconds:g} s") from None
             raise _why(error, self._base) from None
         except (self._errors.APIError, ValueError):
             raise NoReply("client", "the client could not read the answer") from None

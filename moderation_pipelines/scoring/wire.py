@@ -107,10 +107,10 @@ def request_template(
 
 
 def _chat(judge: Judge, profile: Profile, prompt: Prompt, labels: LabelSet) -> dict[str, Any]:
-    # In the order in which the official client lists a chat completion's arguments.
+    # In the order in which the official client sends a chat completion's arguments.
     body: dict[str, Any] = {
-        "messages": [{"role": "system", "content": prompt.system}, {"role": "user", "content": _HOLE}],
         "model": judge.model,
+        "messages": [{"role": "system", "content": prompt.system}, {"role": "user", "content": _HOLE}],
     }
     if profile.logprobs:
         body["logprobs"] = True
@@ -128,14 +128,13 @@ def _chat(judge: Judge, profile: Profile, prompt: Prompt, labels: LabelSet) -> d
 
 
 def _responses(judge: Judge, profile: Profile, prompt: Prompt, labels: LabelSet) -> dict[str, Any]:
-    body: dict[str, Any] = {}
+    body: dict[str, Any] = {"model": judge.model}
     if profile.logprobs:
         body["include"] = ["message.output_text.logprobs"]
     body |= {
         "input": [{"role": "user", "content": _HOLE}],
         "instructions": prompt.system,
         "max_output_tokens": judge.max_tokens,
-        "model": judge.model,
         "store": False,
     }
     if profile.temperature:
@@ -151,4 +150,4 @@ def _responses(judge: Judge, profile: Profile, prompt: Prompt, labels: LabelSet)
 def _decisions(judge: Judge, profile: Profile, prompt: Prompt, labels: LabelSet) -> dict[str, Any]:
     choices = [{"value": label} for label in labels.ids]
     question = {"choices": choices, "instructions": prompt.system, "type": "choice", "name": "label"}
-    return {"input": _HOLE, "model": judge.model, "questions": [question]}
+    return {"model": judge.model, "input": _HOLE, "questions": [question]}

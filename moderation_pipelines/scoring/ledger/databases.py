@@ -194,7 +194,9 @@ class PostgresDatabase:
             ) from None
         self._address, self._errors = address, psycopg.Error
         with self._plain_errors():
-            self._db = psycopg.connect(address, autocommit=True, application_name="moderation_pipelines")
+            self._db = psycopg.connect(
+                address, autocommit=True, application_name="moderation_pipelines", client_encoding="utf8"
+            )
 
     @contextmanager
     def _plain_errors(self) -> Iterator[None]:
