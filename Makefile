@@ -9,7 +9,7 @@ export GX_ANALYTICS_ENABLED := false
 export DAGSTER_DISABLE_TELEMETRY := yes
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo ui test test-long lint format docs bench-stats lock clean
+.PHONY: help setup demo ui test test-long lint format docs bench-stats bench-scoring lock clean
 
 help:  ## List the verbs
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  make %-11s %s\n", $$1, $$2}'
@@ -47,6 +47,9 @@ docs: $(STAMP)  ## Write docs/tables.md anew from the table schemas
 
 bench-stats: $(STAMP)  ## Measure agreement and consensus at 1, 10 and 100 million votes (20 minutes, 4 GiB of disk)
 	@$(BIN)/python benchmarks/stats.py
+
+bench-scoring: $(STAMP)  ## Measure the scoring engine beside bare clients (15 minutes; TOOLS=folder adds other tools)
+	@$(BIN)/python benchmarks/scoring.py $(if $(TOOLS),--tools $(TOOLS))
 
 lock: $(STAMP)  ## Write requirements.lock anew, with hashes
 	@$(BIN)/uv pip compile pyproject.toml --extra dev --universal --python-version 3.11 --generate-hashes \

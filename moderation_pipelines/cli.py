@@ -111,7 +111,7 @@ def _progress() -> Iterator[Any]:
 
         def say(done: int, total: int, what: str) -> None:
             is_day = what.split(":")[0][:4].isdigit()
-            if what != last[0] and (is_day or time.monotonic() - told[0] > 10):
+            if what != last[0] and (is_day or (": " in what and time.monotonic() - told[0] > 10)):
                 err.print(escape(f"[{min(done + 1, total)}/{total}] {what}"))
                 last[0], told[0] = what, time.monotonic()
 

@@ -177,7 +177,7 @@ def test_a_crash_at_any_step_finds_its_batch(tmp_path: Path, monkeypatch: pytest
 
 def test_a_crash_while_collecting_counts_once(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(batch, "GROUP", 30)
-    with sent(Plan(batch_polls=0), tmp_path) as (app, ledger, endpoint, job, folder):
+    with sent(Plan(batch_polls=0), tmp_path) as (_app, ledger, endpoint, job, folder):
         submit(job, reader(NAMES), ledger, folder, PRICE)
         settle, seen = Ledger.settle, []
 
@@ -199,7 +199,7 @@ def test_a_crash_while_collecting_counts_once(tmp_path: Path, monkeypatch: pytes
 
 
 def test_the_budget_holds_for_batches(tmp_path: Path) -> None:
-    with sent(Plan(batch_polls=0), tmp_path) as (app, ledger, endpoint, job, folder):
+    with sent(Plan(batch_polls=0), tmp_path) as (_app, ledger, endpoint, job, folder):
         hold = batch._hold(job, len(job.template.item("text 00", None)))
         small = job_for(endpoint, price=PRICE, budget=hold * 10.5 / 10**12)
         submit(small, reader(NAMES), ledger, folder, PRICE)

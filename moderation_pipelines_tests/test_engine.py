@@ -88,7 +88,7 @@ def test_an_unreadable_answer_is_shown_once_for_repair(tmp_path: Path) -> None:
         lambda name, attempt: (200, completion("I think it is bad, because"), {}) if attempt == 1 else good()
     )
     with running(app, tmp_path) as (endpoint, ledger):
-        got, report = run(job_for(endpoint, price=PRICE), ["a"], ledger)
+        got, _report = run(job_for(endpoint, price=PRICE), ["a"], ledger)
         answer = got["a"]
         assert isinstance(answer, Answer)
         assert (answer.outcome, answer.label, answer.attempts) == ("verdict", "bad", 2)
@@ -158,7 +158,7 @@ def test_an_endpoint_that_refuses_every_request_is_noticed(tmp_path: Path) -> No
         lambda *_: (400, {"error": {"code": "unsupported_parameter", "param": "seed", "message": "text 1"}}, {})
     )
     with running(app, tmp_path) as (endpoint, ledger):
-        got, report = run(job_for(endpoint), [f"text {k}" for k in range(500)], ledger)
+        _got, report = run(job_for(endpoint), [f"text {k}" for k in range(500)], ledger)
     assert "refused the first 20 requests: HTTP 400, unsupported_parameter, parameter seed" in (report.stopped or "")
     assert sum(app.asked.values()) <= 24
     assert "text 1" not in str(report)
@@ -186,7 +186,7 @@ def test_a_budget_is_never_crossed(tmp_path: Path) -> None:
         hold = template.constant_bytes + len(template.item("a", None)) + 110
         limit = 110 * 2 + hold + 1
         job = job_for(endpoint, price=PRICE, budget=limit)
-        got, report = run(job, list("abcdef"), ledger)
+        got, _report = run(job, list("abcdef"), ledger)
         outcomes = Counter(e.outcome for e in got.values())
         asked = sum(app.asked.values())
         assert outcomes == {"verdict": asked, "over_budget": 6 - asked}
@@ -211,7 +211,7 @@ def test_a_budget_per_run_begins_anew_with_each(tmp_path: Path) -> None:
         job = job_for(endpoint, price=PRICE, run_budget=hold + 1)
         asked = []
         for _ in range(2):
-            got, report = run(job, list("abcdef"), ledger)
+            got, _report = run(job, list("abcdef"), ledger)
             asked.append(sum(e.outcome == "verdict" for e in got.values()))
             assert "budget_usd_per_run" in str([e.error for e in got.values() if isinstance(e, Failure)])
     assert asked == [1, 2]
@@ -349,7 +349,7 @@ def test_an_outage_loses_nothing_and_asks_little(tmp_path: Path) -> None:
         watcher = threading.Thread(target=outage)
         watcher.start()
         app.call_times = []
-        got, report = run(job_for(endpoint), names, ledger)
+        got, _report = run(job_for(endpoint), names, ledger)
         watcher.join()
     assert Counter(e.outcome for e in got.values()) == {"verdict": 3000}
     # One probe per cool-down of half a second.

@@ -64,7 +64,7 @@ def test_answers_are_kept_and_the_first_one_stays(opened: Callable[[], Ledger]) 
         assert [g.result for g in ledger.claim(run, claims(1, 2))] == ["go", "go"]
         ledger.settle(run, [done(1), done(2, answer=None, billed="maybe")])
         assert [g.result for g in ledger.claim(run, claims(1))] == ["known"]
-        ledger.settle(run, [replace(done(1), answer=replace(ANSWER, label="fine"))])
+        ledger.settle(run, [replace(done(1), answer=ANSWER._replace(label="fine"))])
         ledger.end(run, {"done": 2})
     with opened() as ledger:
         assert ledger.known([key(1), key(2), key(3)]) == {key(1): ANSWER}

@@ -29,7 +29,7 @@ GROUPS = {
     "agreement": {"agreement", "disagreements", "rater_pairs", "guideline_comparisons"},
     "eval_sets": {"eval_sets"},
     "prompting": {"prompts"},
-    "scoring": {"scores"},
+    "scoring": {"batches", "canaries", "injections", "judge_runs", "scores"},
     "metrics": {"metrics", "comparisons"},
     "validation": {"validations"},
     "reports": {"report"},

@@ -39,7 +39,6 @@ from moderation_pipelines_tests.engine_help import (
     Scripted,
     good,
     run,
-    running,
     sqlite_ledger,
     template,
 )

@@ -8,7 +8,6 @@ import orjson
 
 from moderation_pipelines.errors import Problem, UserError, did_you_mean
 from moderation_pipelines.home import Home
-from moderation_pipelines.ingest.text import text_sha256
 from moderation_pipelines.located_yaml import read_text
 from moderation_pipelines.policies.policy import Policy
 
@@ -28,6 +27,9 @@ class Example:
 
     @property
     def text_sha256(self) -> str:
+        # Imported here: the scoring engine reads prompts and has no use for what ingestion needs.
+        from moderation_pipelines.ingest.text import text_sha256
+
         return text_sha256(self.text)
 
 

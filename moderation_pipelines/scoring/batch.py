@@ -59,8 +59,7 @@ def build_lines(job: Job, items: Reader, ledger: Ledger, run: Run, most_lines: i
             if len(text) + len(context or "") <= job.max_item_characters:
                 item = template.item(text, context)
                 bodies[template.key(item)] = item
-        known = ledger.known_keys(list(bodies))
-        missing = [k for k in bodies if k not in known]
+        missing = list(bodies)
         while missing:
             sizes = 0
             wanted: list[Claim] = []

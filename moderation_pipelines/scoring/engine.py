@@ -471,13 +471,12 @@ class _Engine:
         verdict = call.verdict
         if step == "keep" and verdict.outcome in SETTLED:
             u = usage or call.usage
-            moment = _now()
             answer = Answer(
                 verdict.outcome, verdict.kind, verdict.label, verdict.clause, verdict.evidence, verdict.p_violating,
                 verdict.p_source, verdict.rationale, verdict.error, verdict.signals, call.model, call.fingerprint,
                 call.request_id, u.input, u.cached, u.cache_write, u.output, u.reasoning, u.tier,
                 cost if self.job.rates is not None and usage is not None else None, ms, tries.calls, "live",
-                self.run_.day, moment,
+                self.run_.day, attempt.at,
             )  # fmt: skip
             settlement = Settlement(work.claim, attempt, answer, replace=self.job.retry_errors)
             self.progress.outcomes[verdict.outcome] += 1

@@ -23,7 +23,7 @@ Broken = Literal["timeout", "refused", "unresolved", "certificate", "connection"
 
 @dataclass(frozen=True, slots=True)
 class Reply:
-    """An HTTP answer, whatever its status. Header names are lower case."""
+    """An HTTP answer, whatever its status. Header names are found in any case."""
 
     status: int
     headers: Mapping[str, str]
@@ -140,7 +140,7 @@ class DirectTransport:
         try:
             async with self._session.request(method, self._base + path, allow_redirects=False, **more) as response:
                 body = await response.read()
-                return Reply(response.status, {k.lower(): v for k, v in response.headers.items()}, body)
+                return Reply(response.status, response.headers, body)
         except TimeoutError:
             raise NoReply("timeout", f"no answer within {seconds or self._seconds:g} s") from None
         except self._errors as error:

@@ -171,7 +171,7 @@ class Ledger:
     def known(self, keys: Sequence[bytes]) -> dict[bytes, Answer]:
         """The settled answers among the keys."""
         found = self._db.rows_in(f"SELECT request_key, {_ANSWERS} FROM responses WHERE request_key IN", keys)  # noqa: S608
-        return {row[0]: Answer(*row[1:]) for row in found}
+        return {row[0]: Answer._make(row[1:]) for row in found}
 
     def known_keys(self, keys: Sequence[bytes]) -> set[bytes]:
         """Which of the keys are settled."""
@@ -379,7 +379,7 @@ class Ledger:
             if s.answer is not None:
                 if s.answer.outcome not in SETTLED:
                     raise ValueError(f"{s.answer.outcome} is no answer and never kept")
-                row = (s.claim.key, *(getattr(s.answer, c) for c in ANSWER_COLUMNS))
+                row = (s.claim.key, *s.answer)
                 (replaced if s.replace else kept).append(row)
                 answered.append(s.claim.key)
             if s.failure is not None:

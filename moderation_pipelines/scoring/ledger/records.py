@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, fields
-from typing import Literal
+from dataclasses import dataclass
+from typing import Literal, NamedTuple
 
 from moderation_pipelines.scoring.money import NO_USAGE, Usage
 
@@ -12,8 +12,7 @@ Billed = Literal["yes", "no", "maybe"]
 Granted = Literal["go", "known", "taken", "over_budget"]
 
 
-@dataclass(frozen=True, slots=True)
-class Answer:
+class Answer(NamedTuple):
     """What a request was answered with: a verdict, or why there is none. The only thing that is ever cached."""
 
     outcome: str
@@ -50,7 +49,7 @@ class Answer:
         )  # fmt: skip
 
 
-ANSWER_COLUMNS = tuple(f.name for f in fields(Answer))
+ANSWER_COLUMNS = Answer._fields
 
 
 @dataclass(frozen=True, slots=True)

@@ -1,0 +1,258 @@
+"""One task of benchmarks/scoring.py, alone in its process. Prints one line of JSON."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import json
+import os
+import resource
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Iterator
+from datetime import date
+from pathlib import Path
+from typing import Any
+
+from moderation_pipelines.prompting.prompts import Prompt
+from moderation_pipelines.scoring.capabilities import profile_of
+from moderation_pipelines.scoring.engine import Item, Job, run_async, score, settled_items
+from moderation_pipelines.scoring.judges import Endpoint, Judge
+from moderation_pipelines.scoring.ledger import Answer, Attempt, Claim, Ledger
+from moderation_pipelines.scoring.ledger.databases import SqliteDatabase
+from moderation_pipelines.scoring.ledger.ledger import Settlement
+from moderation_pipelines.scoring.money import Price, Rates, Usage
+from moderation_pipelines.scoring.outcomes import label_set
+from moderation_pipelines.scoring.wire import RequestTemplate, request_template
+
+DAY = date(2026, 1, 1)
+LABELS = label_set(["fine", "bad"], ["bad"])
+PRICE = Price(input_usd_per_million=1.0, output_usd_per_million=2.0)
+SYSTEM = 'You judge one item against one policy. "label": one of ["fine", "bad"]\n' + "Be careful. " * 150
+
+
+def template(url: str) -> RequestTemplate:
+    judge, endpoint = Judge(endpoint="e", model="m", max_tokens=60), Endpoint(base_url=url)
+    return request_template("chat", judge, profile_of(endpoint), Prompt("p", "v1", SYSTEM, 0), LABELS, "bench")
+
+
+def items(n: int) -> Iterator[list[Item]]:
+    for start in range(0, n, 2000):
+        yield [
+            (f"i{k}", f"item {k}: a text of a few words, as posts are", None)
+            for k in range(start, min(n, start + 2000))
+        ]
+
+
+def job_for(url: str, concurrency: int, transport: Any) -> Job:
+    endpoint = Endpoint(base_url=url, concurrency=concurrency, transport=transport)
+    return Job("j", template(url), endpoint, DAY, 60, Rates(PRICE), budget=10**18)
+
+
+def peak() -> float:
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
+
+
+def report(n: int, seconds: float, cpu: float) -> dict[str, float]:
+    return {"rate": n / seconds, "cpu_ms": cpu / n * 1000, "peak_mib": peak(), "seconds": seconds}
+
+
+def engine(url: str, n: int, concurrency: int, transport: str, folder: str) -> dict[str, float]:
+    with Ledger(SqliteDatabase(Path(folder) / "ledger.sqlite")) as ledger:
+        job = job_for(url, concurrency, transport)
+        started, cpu = time.perf_counter(), time.process_time()
+        done = score(job, lambda: items(n), ledger, n)
+        seconds, cpu = time.perf_counter() - started, time.process_time() - cpu
+        assert done.progress.done == n, done
+        assert done.progress.outcomes["verdict"] + done.progress.known == n, done
+    return report(n, seconds, cpu)
+
+
+def two(url: str, n: int, concurrency: int, folder: str) -> dict[str, float]:
+    """Two worker processes on one ledger: seconds until both have ended, start-up of the interpreter left out."""
+    command = [sys.executable, __file__, "engine-direct", url, str(n), str(concurrency), folder]
+    processes = [subprocess.Popen(command, stdout=subprocess.PIPE, text=True) for _ in range(2)]
+    found = [json.loads(p.communicate()[0].splitlines()[-1]) for p in processes]
+    seconds = max(f["seconds"] for f in found)
+    return {
+        "rate": n / seconds,
+        "cpu_ms": sum(f["cpu_ms"] for f in found),
+        "peak_mib": max(f["peak_mib"] for f in found),
+    }
+
+
+async def bare(kind: str, url: str, n: int, concurrency: int) -> dict[str, float]:
+    """The client alone: prepared bodies, no ledger, no reading of answers."""
+    made = template(url)
+    bodies = [made.body(made.item(text, context)) for chunk in items(n) for _, text, context in chunk]
+    closing: Any
+    if kind == "aiohttp":
+        import aiohttp
+
+        session = aiohttp.ClientSession(connector=aiohttp.TCPConnector(limit=0))
+        headers = {"content-type": "application/json", "authorization": "Bearer none"}
+
+        async def post(body: bytes) -> bytes:
+            async with session.post(url + "/chat/completions", data=body, headers=headers) as answer:
+                return await answer.read()
+
+        closing = session.close
+    else:
+        import httpx2
+        import openai
+
+        http_client: Any = {}
+        if kind == "sdk-bytes":
+            limits = httpx2.Limits(max_connections=None, max_keepalive_connections=None)
+            http_client = {"http_client": openai.DefaultAioHttpClient(limits=limits)}
+        client = openai.AsyncOpenAI(api_key="none", base_url=url, max_retries=0, **http_client)
+        options: Any = {"headers": {"content-type": "application/json"}}
+
+        async def post(body: bytes) -> bytes:
+            if kind == "sdk-bytes":
+                answer = await client.post("/chat/completions", content=body, cast_to=httpx2.Response, options=options)
+                return answer.content
+            await client.chat.completions.create(**json.loads(body))
+            return b""
+
+        closing = client.close
+    queue = iter(bodies)
+
+    async def worker() -> None:
+        for body in queue:
+            await post(body)
+
+    started, cpu = time.perf_counter(), time.process_time()
+    await asyncio.gather(*(worker() for _ in range(concurrency)))
+    result = report(n, time.perf_counter() - started, time.process_time() - cpu)
+    await closing()
+    return result
+
+
+def key(k: int) -> bytes:
+    import hashlib
+
+    return hashlib.blake2b(k.to_bytes(8, "big"), digest_size=16).digest()
+
+
+def ledger(n: int, folder: str) -> dict[str, float]:
+    """Claims, attempts and answers of ``n`` requests, in groups of a hundred; then a check of random keys."""
+    answer = Answer(
+        "verdict", label="bad", p_violating=0.8, p_source="stated", rationale="a short reason", input_tokens=500,
+        output_tokens=40, cost=123456, latency_ms=200.0, attempts=1, model_returned="m", first_day=str(DAY),
+        created_at="2026-01-01T00:00:00.000+00:00",
+    )  # fmt: skip
+    usage, group = Usage(500, 0, None, 40, None), 100
+    with Ledger(SqliteDatabase(Path(folder) / "ledger.sqlite")) as book:
+        run = book.begin("j", DAY, budget=10**18)
+        started = last = time.perf_counter()
+        for start in range(0, n, group):
+            if start == n - 50_000:
+                last = time.perf_counter()
+            claims = [Claim(key(k), 1000) for k in range(start, min(n, start + group))]
+            book.claim(run, claims)
+            book.settle(run, [
+                Settlement(c, Attempt(c.key, 1, "verdict", None, "yes", 900, usage, 200.0, 200, None, "t"), answer)
+                for c in claims
+            ])  # fmt: skip
+        ended = time.perf_counter()
+        step = max(1, n // 200_000)
+        keys = [key(k) for k in range(0, n, step)]
+        checked = time.perf_counter()
+        for start in range(0, len(keys), 2000):
+            assert len(book.known_keys(keys[start : start + 2000])) == len(keys[start : start + 2000])
+        checking = time.perf_counter() - checked
+    return {
+        "writes": n / (ended - started), "last_writes": 50_000 / (ended - last) if n > 50_000 else 0.0,
+        "checks": len(keys) / checking, "peak_mib": peak(),
+    }  # fmt: skip
+
+
+def fill(n: int, folder: str) -> Job:
+    """A ledger in which every item of ``items(n)`` is settled."""
+    job = job_for("http://127.0.0.1:9/v1", 128, "direct")
+    answer = Answer(
+        "verdict", label="bad", p_violating=0.8, p_source="stated", rationale="a short reason", input_tokens=500,
+        output_tokens=40, cost=123456, latency_ms=200.0, attempts=1, model_returned="m", first_day=str(DAY),
+        created_at="2026-01-01T00:00:00.000+00:00",
+    )  # fmt: skip
+    with Ledger(SqliteDatabase(Path(folder) / "ledger.sqlite")) as book:
+        run = book.begin("j", DAY)
+        for chunk in items(n):
+            keys = [job.template.key(job.template.item(text, context)) for _, text, context in chunk]
+            book.settle(run, [Settlement(Claim(k, 0), None, answer) for k in keys])
+    return job
+
+
+def warm(n: int, folder: str) -> dict[str, float]:
+    """A run in which all is settled: plan, check, read back, write Parquet. The ledger is filled in another process."""
+    subprocess.run([sys.executable, __file__, "fill", str(n), folder], check=True, stdout=subprocess.DEVNULL)
+    import pyarrow as pa
+    import pyarrow.parquet as pq
+
+    job = job_for("http://127.0.0.1:9/v1", 512, "direct")
+    columns = ("outcome", "label", "p_violating", "rationale", "input_tokens", "output_tokens", "cost", "created_at")
+    started = time.perf_counter()
+    with Ledger(SqliteDatabase(Path(folder) / "ledger.sqlite")) as book:
+        done = score(job, lambda: items(n), book, n)
+        assert (done.progress.known, done.progress.calls) == (n, 0), done
+        writer = None
+        for chunk in settled_items(job, lambda: items(n), book, done):
+            table = pa.table({
+                "item_id": [i[0] for i, _, _ in chunk], "request_key": [k for _, k, _ in chunk],
+                **{c: [getattr(a, c) for _, _, a in chunk] for c in columns},
+            })  # fmt: skip
+            writer = writer or pq.ParquetWriter(Path(folder) / "scores.parquet", table.schema, compression="zstd")
+            writer.write_table(table)
+        if writer is not None:
+            writer.close()
+    assert pq.ParquetFile(Path(folder) / "scores.parquet").metadata.num_rows == n
+    return {"seconds": time.perf_counter() - started, "peak_mib": peak()}
+
+
+def batch(n: int, folder: str) -> dict[str, float]:
+    """Claimed lines of a batch file of ``n`` requests, as ``build_lines`` writes them."""
+    from moderation_pipelines.scoring.batch import build_lines
+
+    job = job_for("http://127.0.0.1:9/v1", 128, "direct")
+    with Ledger(SqliteDatabase(Path(folder) / "ledger.sqlite")) as book:
+        run = book.begin("j", DAY, budget=10**18)
+        started, lines = time.perf_counter(), 0
+        with (Path(folder) / "batch.jsonl").open("wb") as stream:
+            for line in build_lines(job, lambda: items(n), book, run, 10**9, 10**12):
+                stream.write(line)
+                lines += 1
+        assert lines == n
+        return {"seconds": time.perf_counter() - started, "peak_mib": peak()}
+
+
+def main() -> None:
+    task, *given = sys.argv[1:]
+    with contextlib.ExitStack() as stack:
+        folder = given[3] if task == "engine-direct" and len(given) > 3 else ""
+        if task == "fill":
+            folder = given[1]
+        if not folder:
+            folder = stack.enter_context(tempfile.TemporaryDirectory(prefix="modpipe-bench-"))
+        if task.startswith("engine"):
+            url, n, concurrency = given[0], int(given[1]), int(given[2])
+            if task == "engine-two":
+                found = two(url, n, concurrency, folder)
+            else:
+                found = engine(url, n, concurrency, task.removeprefix("engine-"), folder)
+        elif task in ("aiohttp", "sdk-bytes", "sdk-create"):
+            found = run_async(bare(task, given[0], int(given[1]), int(given[2])))
+        elif task == "fill":
+            fill(int(given[0]), folder)
+            found = {}
+        else:
+            found = {"ledger": ledger, "warm": warm, "batch": batch}[task](int(given[0]), folder)
+    print(json.dumps(found))
+    sys.stdout.flush()
+    os._exit(0)
+
+
+if __name__ == "__main__":
+    main()
