@@ -396,7 +396,7 @@ def batches(
             for day in sorted({b.day for b in done.batches}):
                 err.print(escape(f"Score the day anew: modpipe run --home {place.root} --date {day}"))
         if give_up is not None:
-            waiting = {b.name: b for b in Batches(ledger).open()}
+            waiting = {b.name: b for b in [*Batches(ledger).open(), *Batches(ledger).unfinished()]}
             if give_up not in waiting:
                 raise UserError(f'no batch "{give_up}" is out{did_you_mean(give_up, list(waiting))}')
             Batches(ledger).give_up(waiting[give_up])

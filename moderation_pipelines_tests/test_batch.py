@@ -193,7 +193,7 @@ def test_a_crash_while_collecting_counts_once(tmp_path: Path, monkeypatch: pytes
                 collect(ledger, [endpoint], folder)
         assert ledger.count("responses") == 60
         (row,) = collect(ledger, [endpoint], folder).batches
-        assert row.settled == 40
+        assert row.settled == 100
         assert outcomes(job, ledger) == {"verdict": 100}
         assert ledger.attempt_counts() == {"yes": 100}
 

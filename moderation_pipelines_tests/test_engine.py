@@ -18,12 +18,13 @@ import pytest
 
 from moderation_pipelines.errors import UserError
 from moderation_pipelines.fake_endpoint import FAULTS, FakeEndpoint, Plan, serving_fake
+from moderation_pipelines.scoring import engine
 from moderation_pipelines.scoring.calls import Tries, answered, backoff_seconds, next_step
 from moderation_pipelines.scoring.engine import EndpointStop, Progress, score
 from moderation_pipelines.scoring.judges import Endpoint
-from moderation_pipelines.scoring.ledger import Answer, Failure
+from moderation_pipelines.scoring.ledger import Answer, Claim, Failure
 from moderation_pipelines.scoring.ledger.databases import SqliteDatabase
-from moderation_pipelines.scoring.ledger.ledger import Spend
+from moderation_pipelines.scoring.ledger.ledger import Run, Spend
 from moderation_pipelines.scoring.money import PICO
 from moderation_pipelines.scoring.transport import Reply
 from moderation_pipelines_tests.engine_help import (
@@ -487,9 +488,10 @@ def test_an_interrupt_leaves_no_claim_and_no_doubt(tmp_path: Path) -> None:
         threading.Timer(0.5, lambda: os.kill(os.getpid(), signal.SIGINT)).start()
         with pytest.raises(KeyboardInterrupt):
             score(job_for(endpoint, price=PRICE), reader([f"t{k}" for k in range(500)]), ledger, 500)
-        ledger.end(ledger.begin("j", DAY))
         counts = ledger.attempt_counts()
         assert ledger.count("claims") == 0
+        # What was claimed and not sent is given back; only calls that were out may have been billed.
+        assert counts["maybe"] <= 8
         assert ledger.spend(str(DAY), "j").reserved == 0
         assert app.stats()["billed"] <= counts.get("yes", 0) + counts["maybe"]
         assert ledger.count("responses") == counts.get("yes", 0)
@@ -527,13 +529,13 @@ def test_a_clock_that_jumps_changes_no_wait(tmp_path: Path, monkeypatch: pytest.
 def test_what_follows_a_call(reply: Reply, tries: Tries, expected: str) -> None:
     endpoint = Endpoint(base_url="http://127.0.0.1:9/v1", max_attempts=4)
     call = answered(reply, LABELS, "chat", endpoint)
-    assert next_step(call, tries, endpoint, repair=True, breaker_closed=True) == expected
+    assert next_step(call, tries, endpoint, repair=True, alone=True) == expected
 
 
 def test_failures_of_an_outage_do_not_use_up_tries() -> None:
     endpoint = Endpoint(base_url="http://127.0.0.1:9/v1", max_attempts=2)
     call = answered(Reply(503, {}, b""), LABELS, "chat", endpoint)
-    assert next_step(call, Tries(9, broken=2), endpoint, True, breaker_closed=False) == "again"
+    assert next_step(call, Tries(9, broken=2), endpoint, True, alone=False) == "again"
 
 
 def test_backoff_doubles_to_twenty_seconds_and_honours_the_endpoint() -> None:
@@ -561,3 +563,121 @@ def test_the_ledger_file_is_read_while_it_is_written(tmp_path: Path) -> None:
         other.close()
     assert seen[-1] == 600
     assert asyncio.iscoroutinefunction(FakeEndpoint.handle)
+
+
+# What a reader of the code broke
+
+
+def test_a_repair_does_not_cross_the_budget(tmp_path: Path) -> None:
+    usage = {"prompt_tokens": 400, "completion_tokens": 10}
+    app = Scripted(lambda _, n: (200, completion("坏" * 2000, usage=usage), {}) if n == 1 else good())
+    with running(app, tmp_path, concurrency=1) as (endpoint, ledger):
+        hold = job_for(endpoint, price=PRICE).template.constant_bytes + 200
+        got, _ = run(job_for(endpoint, price=PRICE, budget=hold * 3), ["a"], ledger)
+        assert (got["a"].outcome, app.asked["a"]) == ("over_budget", 1)
+        got, _ = run(job_for(endpoint, price=PRICE, budget=hold * 40), ["b"], ledger)
+        assert (got["b"].outcome, app.asked["b"]) == ("verdict", 2)
+        assert ledger.spend(str(DAY), "j").reserved == 0
+        # The same for a budget of the run.
+        got, _ = run(job_for(endpoint, price=PRICE, run_budget=hold * 3), ["c"], ledger)
+        assert (got["c"].outcome, app.asked["c"]) == ("over_budget", 1)
+
+
+def test_what_a_batch_holds_is_not_waited_for(tmp_path: Path) -> None:
+    app = Scripted(good)
+    with running(app, tmp_path) as (endpoint, ledger):
+        job = job_for(endpoint)
+        held = job.template.key(job.template.item("a", None))
+        ledger.claim(Run("batch:x", "j", str(DAY)), [Claim(held, 0)])
+        got, _ = run(job, ["a", "b"], ledger)
+        assert [got[n].outcome for n in "ab"] == ["api_error", "verdict"]
+        assert app.asked == {"b": 1}
+        assert ledger.claimed([held]) == {held: "batch:x"}
+
+
+def test_retry_after_zero_is_no_hot_loop(tmp_path: Path) -> None:
+    app = Scripted(lambda _, n: (429, {"error": {}}, {"Retry-After": "0"}) if n <= 3 else good())
+    with running(app, tmp_path) as (endpoint, ledger):
+        began = time.monotonic()
+        got, _ = run(job_for(endpoint), ["a"], ledger)
+        assert time.monotonic() - began > 0.5
+    assert (got["a"].outcome, app.asked["a"]) == ("verdict", 4)
+
+
+def test_a_request_that_is_always_too_much_starves_no_other(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(engine, "backoff_seconds", lambda *_: 0.02)
+    app = Scripted(lambda name, _: (429, {"error": {"code": "rate_limit_exceeded"}}, {"Retry-After-Ms": "1"})
+                   if name.startswith("big") else good())  # fmt: skip
+    names = [*(f"big {k}" for k in range(4)), *(f"small {k}" for k in range(40))]
+    with running(app, tmp_path, concurrency=4) as (endpoint, ledger):
+        got, report = run(job_for(endpoint), names, ledger)
+        assert ledger.count("claims") == 0
+    assert report.stopped is None
+    assert report.progress.done == 44
+    assert {n: e.outcome for n, e in got.items()} == {
+        n: "api_error" if n.startswith("big") else "verdict" for n in names
+    }
+    assert "asked too fast" in (got["big 0"].error or "")
+
+
+def test_items_that_are_too_long_for_the_model_do_not_stop_a_run(tmp_path: Path) -> None:
+    app = Scripted(lambda name, _: (400, {"error": {"code": "context_length_exceeded"}}, {})
+                   if name.startswith("long") else good())  # fmt: skip
+    names = [*(f"long {k}" for k in range(40)), *(f"short {k}" for k in range(10))]
+    with running(app, tmp_path) as (endpoint, ledger):
+        got, report = run(job_for(endpoint), names, ledger)
+    assert report.stopped is None
+    assert Counter(e.outcome for e in got.values()) == {"api_error": 40, "verdict": 10}
+    assert got["long 1"].kind == "context_length"
+
+
+def test_a_short_outage_loses_nothing_whatever_the_concurrency(tmp_path: Path) -> None:
+    for concurrency in (2, 8):
+        app = FakeEndpoint(Plan(latency_ms=5))
+        with running(app, tmp_path / str(concurrency), concurrency=concurrency, max_attempts=2) as (endpoint, ledger):
+            threading.Timer(0.3, lambda app=app: setattr(app, "down", True)).start()  # type: ignore[misc]
+            threading.Timer(2.3, lambda app=app: setattr(app, "down", False)).start()  # type: ignore[misc]
+            got, _ = run(job_for(endpoint), [f"t{k}" for k in range(300)], ledger)
+        assert Counter(e.outcome for e in got.values()) == {"verdict": 300}
+
+
+def test_a_hanging_endpoint_opens_the_breaker() -> None:
+    gate_of = Endpoint(base_url="http://127.0.0.1:9/v1", concurrency=8, timeout_seconds=60)
+    from moderation_pipelines.scoring.gate import Gate
+
+    async def opened() -> str:
+        breaker = Gate(gate_of).breaker
+        for minute in range(2):
+            for _ in range(8):
+                breaker.failed(minute * 60.0, False)
+        return breaker.state
+
+    assert asyncio.run(opened()) == "open"
+
+
+def test_two_retries_at_once_pay_once(tmp_path: Path) -> None:
+    broken = {"on": True}
+    app = Scripted(lambda *_: (200, completion("hm"), {}) if broken["on"] else good())
+    names = [f"t{k}" for k in range(100)]
+    with running(app, tmp_path, concurrency=8) as (endpoint, ledger), sqlite_ledger(tmp_path) as other:
+        run(job_for(endpoint, repair=False), names, ledger)
+        broken["on"] = False
+        app.asked.clear()
+        job = job_for(endpoint, retry_errors=True)
+        threads = [threading.Thread(target=score, args=(job, reader(names), x, 100)) for x in (ledger, other)]
+        for t in threads:
+            t.start()
+        for t in threads:
+            t.join()
+    assert set(app.asked.values()) == {1}
+    assert len(app.asked) == 100
+
+
+def test_text_no_database_takes_is_cleaned(tmp_path: Path) -> None:
+    said = json.dumps({"label": "bad", "evidence": "a\x00b", "rationale": "c\x00"})
+    app = Scripted(lambda *_: (200, completion(said, model="m\x00n", service_tier="t\x00"), {}))
+    with running(app, tmp_path) as (endpoint, ledger):
+        got, _ = run(job_for(endpoint), ["a"], ledger)
+    answer = got["a"]
+    assert isinstance(answer, Answer)
+    assert (answer.evidence, answer.rationale, answer.model_returned, answer.tier) == ("ab", "c", "mn", None)

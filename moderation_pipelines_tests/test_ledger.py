@@ -97,10 +97,15 @@ def test_a_request_has_one_owner(opened: Callable[[], Ledger]) -> None:
         a, b = first.begin("j", DAY), second.begin("j", DAY)
         assert [g.result for g in first.claim(a, claims(1, 1, 2))] == ["go", "taken", "go"]
         assert [g.result for g in second.claim(b, claims(2, 3))] == ["taken", "go"]
-        assert (first.others_claims(a.id), second.others_claims(b.id)) == (1, 2)
+        assert first.claimed([key(1), key(2), key(3)]) == {key(1): a.id, key(2): a.id, key(3): b.id}
+        assert (first.is_alive(b.id), second.is_alive(a.id), first.is_alive("batch:x"), first.is_alive("gone")) == (
+            True, True, True, False,
+        )  # fmt: skip
         first.settle(a, [done(2)])
         assert [g.result for g in second.claim(b, claims(2))] == ["known"]
-        assert [g.result for g in second.claim(b, claims(2), anew=True)] == ["go"]
+        # Asked again on purpose only while the answer is still the one that was read.
+        assert [g.result for g in second.claim(b, [Claim(key(2), 10, seen="t")])] == ["go"]
+        assert [g.result for g in first.claim(a, [Claim(key(2), 10, seen="earlier")])] == ["known"]
         # Nobody buries the living.
         third = second.begin("j", DAY)
         assert second.count("claims") == 3
@@ -137,6 +142,43 @@ def test_a_budget_holds_over_runs_and_processes(opened: Callable[[], Ledger]) ->
         assert first.spend(str(DAY), "j") == Spend(5, 20, 10)
         # Another judge, another day: another budget.
         assert [g.result for g in first.claim(first.begin("k", DAY, budget=10), claims(9))] == ["go"]
+
+
+def test_a_second_try_may_hold_more(opened: Callable[[], Ledger]) -> None:
+    with opened() as ledger:
+        run = ledger.begin("j", DAY, budget=35)
+        ledger.claim(run, claims(1))
+        attempt = Attempt(key(1), 1, "parse_error", "prose", "yes", 4)
+        assert ledger.settle(run, [Settlement(Claim(key(1), 10), attempt, again=True, hold_more=21)]) == [True]
+        assert ledger.spend(str(DAY), "j") == Spend(4, 0, 31)
+        assert ledger.settle(run, [Settlement(Claim(key(1), 31), attempt, again=True, hold_more=1)]) == [False]
+        assert ledger.spend(str(DAY), "j") == Spend(8, 0, 0)
+
+
+def test_the_end_of_a_run_gives_back_what_was_never_sent(opened: Callable[[], Ledger]) -> None:
+    with opened() as ledger:
+        for written, left in ((True, 0), (False, 2)):
+            run = ledger.begin("j", DAY)
+            ledger.claim(run, claims(1, 2))
+            ledger.end(run, None, written)
+            assert ledger.count("claims") == left
+        ledger.begin("j", DAY)
+        assert ledger.spend(str(DAY), "j") == Spend(0, 20, 0)
+
+
+@pytest.mark.slow
+def test_postgres_runs_beside_each_other_pay_once(postgres: str, tmp_path: Path) -> None:
+    database = PostgresDatabase(postgres)
+    database.write("DROP SCHEMA public CASCADE")
+    database.write("CREATE SCHEMA public")
+    database.close()
+    endpoint, n = FakeEndpoint(Plan(latency_ms=5)), 1500
+    with serving_fake(endpoint) as url:
+        environ = {"MODERATION_LEDGER": postgres}
+        processes = [start(url, tmp_path / "l.sqlite", n, environ) for _ in range(3)]
+        for process in processes:
+            assert process.communicate(timeout=120)[0].splitlines()[-1] == f"{n} None"
+    assert (endpoint.stats()["billed"], endpoint.stats()["billed_twice"]) == (n, 0)
 
 
 def test_threads_that_claim_the_same_never_both_get_it(opened: Callable[[], Ledger]) -> None:
@@ -293,6 +335,19 @@ def test_fifty_kills_pay_nothing_twice(
         assert billed - n <= kills * 1.5 * concurrency
         spend = ledger.spend(str(DAY), "j")
         assert spend.reserved == 0
+
+
+@pytest.mark.slow
+def test_a_run_does_not_wait_for_a_dead_one(tmp_path: Path) -> None:
+    endpoint = FakeEndpoint(Plan(latency_ms=50))
+    with serving_fake(endpoint) as url:
+        first, second = (start(url, tmp_path / "ledger.sqlite", 1500, {}) for _ in range(2))
+        time.sleep(1.2)
+        first.kill()
+        first.communicate()
+        assert second.communicate(timeout=60)[0].splitlines()[-1] == "1500 None"
+    with open_ledger(tmp_path / "ledger.sqlite", {}) as ledger:
+        assert (ledger.count("responses"), ledger.count("claims"), ledger.spend(str(DAY), "j").reserved) == (1500, 0, 0)
 
 
 @pytest.mark.slow

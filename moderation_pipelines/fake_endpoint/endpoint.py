@@ -132,12 +132,12 @@ class FakeEndpoint:
                 continue
             waits.append(bucket.wait(amount, now))
             if self.plan.limit_headers:
-                limit = self.plan.requests_per_minute if name == "requests" else self.plan.tokens_per_minute
-                left = max(0.0, bucket._level - (amount if not waits[-1] else 0))
+                limit = bucket.rate * 60
+                used = max(0.0, bucket.burst - bucket.level + (0 if waits[-1] else amount))
                 told += [
-                    (f"x-ratelimit-limit-{name}", f"{limit:g}"),
-                    (f"x-ratelimit-remaining-{name}", f"{left:.0f}"),
-                    (f"x-ratelimit-reset-{name}", f"{(bucket.burst - left) / bucket.rate * 1000:.0f}ms"),
+                    (f"x-ratelimit-limit-{name}", f"{limit:.0f}"),
+                    (f"x-ratelimit-remaining-{name}", f"{max(0.0, limit - used):.0f}"),
+                    (f"x-ratelimit-reset-{name}", f"{used / bucket.rate * 1000:.0f}ms"),
                 ]
         if any(w > 0 for w in waits):
             wait = (("retry-after-ms", f"{max(waits) * 1000:.0f}"),) if self.plan.limit_retry_after else ()
@@ -159,7 +159,7 @@ class FakeEndpoint:
             return error(400, "not a request of this kind", "invalid_request")
         attempt = self.attempts[question.item] = self.attempts.get(question.item, 0) + 1
         said = answer(self.plan, question, attempt)
-        if said.how != "whole" or said.status == 429:
+        if said.how != "whole" or said.status == 429 or said.fault in ("garbage", "empty_body"):
             said = error(500, "failed in the batch", "server_error", fault=said.fault)
         if said.billed:
             name = _name(raw)

@@ -25,6 +25,7 @@ COMPILED = "compiled"
 LATEST = "latest"
 _VERSION_FILE = re.compile(r"v([1-9]\d{0,5})\.md")
 _MARK = re.compile(r"(<\s*/?\s*)(item\b)", re.IGNORECASE)
+_CONTEXT = re.compile(r"(\[/?)(context\])")
 _FRONT_MATTER = re.compile(r"\A---\r?\n(.*?)^---\r?\n", re.DOTALL | re.MULTILINE)
 
 COMPILED_TEMPLATE = """\
@@ -114,11 +115,17 @@ def fenced_item(text: str, context: str | None) -> str:
     A random mark would change the request and defeat the ledger and the provider's cache. Marks inside the text, whole
     or made up, are escaped with a backslash.
     """
+    if "context]" in text or (context and "context]" in context):
+        text, context = _CONTEXT.sub(_escaped, text), _CONTEXT.sub(_escaped, context or "")
     body = text if not context else f"[context]\n{context}\n[/context]\n{text}"
     mark = hashlib.blake2b(body.encode("utf-8", "surrogatepass"), digest_size=6).hexdigest()
     if "<" in body or mark in body:
-        body = _MARK.sub(lambda found: found.group(1) + "\\" + found.group(2), body).replace(mark, "")
+        body = _MARK.sub(_escaped, body).replace(mark, "")
     return f"<item {mark}>\n{body}\n</item {mark}>"
+
+
+def _escaped(found: re.Match[str]) -> str:
+    return f"{found.group(1)}\\{found.group(2)}"
 
 
 def _environment() -> jinja2.Environment:

@@ -51,14 +51,21 @@ def build_lines(job: Job, items: Reader, ledger: Ledger, run: Run, most_lines: i
 
     Ends when a limit is reached or nothing is left. A line is the request's key as ``custom_id`` and the exact body.
     """
-    template, lines, size = job.template, 0, 0
+    template, lines, size, held = job.template, 0, 0, 0
     head, middle = b'{"custom_id":"', b'","method":"POST","url":"/v1' + PATHS[template.api].encode() + b'","body":'
     for chunk in items():
         bodies: dict[bytes, bytes] = {}
+        long = []
         for _, text, context in chunk:
-            if len(text) + len(context or "") <= job.max_item_characters:
-                item = template.item(text, context)
-                bodies[template.key(item)] = item
+            item = template.item(text, context)
+            key = template.key(item)
+            n = len(item) + template.constant_bytes + 120
+            if len(text) + len(context or "") <= job.max_item_characters and n <= most_bytes:
+                bodies[key] = item
+            else:
+                long.append(Failure(key, "api_error", "too_long", "the item is too long for a batch", 0))
+        if long:
+            ledger.fail(run, long)
         missing = list(bodies)
         while missing:
             sizes = 0
@@ -67,8 +74,11 @@ def build_lines(job: Job, items: Reader, ledger: Ledger, run: Run, most_lines: i
                 n = len(bodies[key]) + template.constant_bytes + 120
                 if lines + len(wanted) >= most_lines or size + sizes + n > most_bytes:
                     break
-                wanted.append(Claim(key, _hold(job, len(bodies[key]))))
-                sizes += n
+                hold = _hold(job, len(bodies[key]))
+                if job.run_budget is not None and held + hold > job.run_budget:
+                    break
+                wanted.append(Claim(key, hold))
+                sizes, held = sizes + n, held + hold
             if not wanted:
                 return
             for grant in ledger.claim(run, wanted):
@@ -245,7 +255,10 @@ def collect(ledger: Ledger, endpoints: Sequence[Endpoint], folder: Path, day: da
             continue
         try:
             with ledger.exclusive(f"batch-{row.name}"):
-                ended = run_async(_collect(ledger, batches, row, endpoint, folder))
+                now_open = {b.name: b for b in batches.open()}
+                if row.name not in now_open:
+                    continue
+                ended = run_async(_collect(ledger, batches, now_open[row.name], endpoint, folder))
         except UserError as error:
             done.problems.append(f"batch {row.name}: {error}")
             continue
@@ -265,7 +278,7 @@ async def _collect(
         status = batch.get("status")
         if status not in TERMINAL:
             return None
-        settling = _Settling(ledger, row, endpoint)
+        settling = _Settling(batches, row, endpoint)
         for name in ("output_file_id", "error_file_id"):
             file = batch.get(name)
             if not isinstance(file, str):
@@ -282,7 +295,7 @@ async def _collect(
     _file(folder, row.name).unlink(missing_ok=True)
     note = None if status == "completed" else f"ended as {status}"
     ids = [x if isinstance(x := batch.get(n), str) else None for n in ("output_file_id", "error_file_id")]
-    return batches.collected(row, settling.settled, settling.failed, ids[0], ids[1], note)
+    return batches.collected(settling.row, ids[0], ids[1], note)
 
 
 async def _download(endpoint: Endpoint, transport: DirectTransport, path: str, to: Path) -> None:
@@ -298,15 +311,14 @@ async def _download(endpoint: Endpoint, transport: DirectTransport, path: str, t
 class _Settling:
     """Settles a batch's lines in groups, each group one transaction."""
 
-    def __init__(self, ledger: Ledger, row: BatchRow, endpoint: Endpoint) -> None:
-        self.ledger, self.row, self.endpoint = ledger, row, endpoint
+    def __init__(self, batches: Batches, row: BatchRow, endpoint: Endpoint) -> None:
+        self.batches, self.ledger, self.row, self.endpoint = batches, batches.ledger, row, endpoint
         reading = json.loads(row.reading)
         self.labels = LabelSet(tuple(reading["ids"]), frozenset(reading["violating"]), tuple(reading["clauses"]))
         self.api = reading["api"]
         self.rates = Rates(Price.model_validate(reading["price"], strict=False)) if reading["price"] else None
         self.run = Run(row.owner, row.account, row.day)
-        self.holds = ledger.holds(row.owner)
-        self.settled = self.failed = 0
+        self.holds = self.ledger.holds(row.owner)
 
     def read(self, path: Path) -> None:
         group: list[Settlement] = []
@@ -323,8 +335,8 @@ class _Settling:
     def _write(self, group: list[Settlement]) -> None:
         if group:
             self.ledger.settle(self.run, group)
-            self.settled += sum(s.answer is not None for s in group)
-            self.failed += sum(s.failure is not None for s in group)
+            settled = sum(s.answer is not None for s in group)
+            self.row = self.batches.counted(self.row, settled, len(group) - settled)
 
     def _line(self, line: bytes) -> Settlement | None:
         """What a line settles; None for lines that are none, unknown, or settled before."""

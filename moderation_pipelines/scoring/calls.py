@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any, Literal
+from typing import Literal
 
 import orjson
 
@@ -131,17 +131,17 @@ class Tries:
     timeouts: int = 0
     limited: int = 0
     paid_again: bool = False
-    repaired: bool = False
 
 
 Next = Literal["keep", "fail", "again", "repair"]
 
 
-def next_step(call: Call, tries: Tries, endpoint: Endpoint, repair: bool, breaker_closed: bool) -> Next:
+def next_step(call: Call, tries: Tries, endpoint: Endpoint, repair: bool, alone: bool) -> Next:
     """What to do after a call: keep the answer, give up, ask again, or ask for a readable answer.
 
     What was paid for (truncated, unreadable, garbage) is asked for again at most once; a timeout at most twice in all,
-    as each may be billed; failures of the infrastructure up to ``max_attempts``, those of an outage not counted.
+    as each may be billed; failures of the infrastructure up to ``max_attempts``. ``alone``: whether this is the only
+    request that fails; if others do, it is an outage, which no request is lost to.
     """
     verdict = call.verdict
     if call.result == "refused":
@@ -157,13 +157,17 @@ def next_step(call: Call, tries: Tries, endpoint: Endpoint, repair: bool, breake
         return "keep" if verdict.outcome in SETTLED else "fail"
     if verdict.outcome == "timeout":
         return "again" if tries.timeouts < MOST_TIMEOUTS else "fail"
-    if breaker_closed and tries.broken >= endpoint.max_attempts:
+    if alone and tries.broken >= endpoint.max_attempts:
         return "fail"
     return "again"
 
 
 def _short(value: object) -> str | None:
-    return value[:200].encode("utf-8", "replace").decode() if isinstance(value, str) and value else None
+    return (
+        value[:200].replace("\x00", "").encode("utf-8", "replace").decode()
+        if isinstance(value, str) and value
+        else None
+    )
 
 
 def _word(value: object) -> str | None:
@@ -177,9 +181,3 @@ def backoff_seconds(failures: int, random: float, wait: float | None = None) -> 
     never less than what the endpoint asked for."""
     base: float = min(20.0, 0.25 * 2.0 ** min(failures, 10))
     return max(wait or 0.0, base * (0.5 + random))
-
-
-def error_code(body: Any) -> str | None:
-    """The error code of a refusal's JSON body, if it is one."""
-    error = body.get("error") if isinstance(body, dict) else None
-    return _word(error.get("code")) if isinstance(error, dict) else None

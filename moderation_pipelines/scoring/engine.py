@@ -14,7 +14,7 @@ import random
 import time
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import UTC, date, datetime
 from typing import Any
 
@@ -32,6 +32,8 @@ from moderation_pipelines.scoring.wire import RequestTemplate
 
 CHUNK = 2000
 REFUSED_AT_FIRST = 20
+MOST_LIMITED = 6
+MOST_DEFERRED = 10_000
 Item = tuple[str, str, str | None]
 Reader = Callable[[], Iterable[Sequence[Item]]]
 
@@ -164,7 +166,7 @@ def score(
     finally:
         report = RunReport(run.id, progress, stopped)
         with contextlib.suppress(UserError):
-            ledger.end(run, report.as_dict())
+            ledger.end(run, report.as_dict(), engine.all_written)
     return report
 
 
@@ -209,8 +211,15 @@ class _Engine:
         self.endpoint, self.template = job.endpoint, job.template
         self.random = random.Random(0)  # noqa: S311 - jitter of waits, not a secret
         self.held = 0
-        self.answers = self.refused = self.deferred = 0
+        self.extra: dict[bytes, int] = {}
+        self.answers = self.refused = 0
+        self.deferred: set[bytes] = set()
+        self.in_batches: set[bytes] = set()
+        self.postponed = self.busy = 0
+        self.last_chance = job.retry_errors
         self.asked_again: set[bytes] = set()
+        self.seen: dict[bytes, str] = {}
+        self.all_written = True
 
     async def run(self) -> str | None:
         """All passes. Returns why it stopped early, or None."""
@@ -237,6 +246,7 @@ class _Engine:
             self.reader.close()
             with contextlib.suppress(UserError):
                 await self.writer.close()
+            self.all_written = self.writer.error is None
         if self.writer.error is not None:
             raise self.writer.error
         if self.tell is not None:
@@ -252,21 +262,48 @@ class _Engine:
     # Feeding
 
     async def _feed(self) -> None:
-        """Passes over the items until nothing is left that another run, or this one, is still asking for."""
+        """Passes over the items until nothing is left that another run, or this one, is still asking for.
+
+        Requests that were refused as too fast again and again wait for the next pass; when a whole pass answers none of
+        them, they fail.
+        """
         first = True
         while True:
-            self.deferred = 0
+            self.deferred.clear()
+            self.postponed, passes = 0, self.gate.passes
             for chunk in self.items():
                 await self._feed_chunk(chunk, first)
                 if self.gate.stopped:
                     return
-            first = False
-            if not self.deferred or self.job.retry_errors:
+            await self._idle()
+            if self.gate.stopped or self.job.retry_errors or not (self.deferred or self.postponed):
                 return
-            while self.queue.qsize() or self.gate.concurrency.in_flight or self.writer.uncommitted:
-                await asyncio.sleep(0.02)
-            while not self.gate.stopped and await asyncio.to_thread(self.reader.others_claims, self.run_.id) > 0:
-                await asyncio.sleep(0.2)
+            await self._others_settle()
+            self.last_chance = not first and self.postponed > 0 and self.gate.passes == passes
+            first = False
+
+    async def _idle(self) -> None:
+        """Wait until every worker has nothing to do and everything is written."""
+        while self.busy or self.queue.qsize() or self.writer.uncommitted:
+            if self.writer.error is not None:
+                raise self.writer.error
+            await asyncio.sleep(0.02)
+
+    async def _others_settle(self) -> None:
+        """Wait until no other run asks for what was deferred. What dead runs left is settled; batches are not waited
+        for: what they hold stays without an answer in this run."""
+        while self.deferred and not self.gate.stopped:
+            claimed = await asyncio.to_thread(self.reader.claimed, list(self.deferred))
+            owners = {o for o in claimed.values() if o != self.run_.id and not o.startswith("batch:")}
+            in_batches = {k for k, o in claimed.items() if o.startswith("batch:")}
+            self.deferred -= in_batches
+            self.in_batches |= in_batches
+            alive = [await asyncio.to_thread(self.reader.is_alive, o) for o in owners]
+            if not all(alive):
+                await self.writer.bury_dead()
+            if not any(alive):
+                return
+            await asyncio.sleep(0.2)
 
     async def _feed_chunk(self, chunk: Sequence[Item], first: bool) -> None:
         template, limit = self.template, self.job.max_item_characters
@@ -297,26 +334,30 @@ class _Engine:
             if self.gate.stopped:
                 return
             part = wanted[start : start + step]
-            await self._claim([_Work(Claim(k, self._hold(items[k])), items[k]) for k in part], first)
+            seen = self.seen
+            await self._claim([_Work(Claim(k, self._hold(items[k]), seen.get(k)), items[k]) for k in part], first)
 
     def _unanswered(self, keys: list[bytes], first: bool) -> set[bytes]:
         if self.job.retry_errors:
-            again = set(self.reader.failures(keys))
-            again |= {k for k, a in self.reader.known(keys).items() if a.outcome in ("parse_error", "truncated")}
-            again -= self.asked_again
+            known = self.reader.known(keys)
+            unreadable = {k: a.created_at for k, a in known.items() if a.outcome in ("parse_error", "truncated")}
+            again = ({k for k in self.reader.failures(keys) if k not in known} | set(unreadable)) - self.asked_again
             self.asked_again |= again
+            self.seen |= {k: v for k, v in unreadable.items() if k in again}
             return again
         missing = set(keys) - self.reader.known_keys(keys)
         if first or not missing:
             return missing
+        missing -= self.in_batches
         return missing - {k for k, f in self.reader.failures(list(missing)).items() if f.run == self.run_.id}
 
     def _hold(self, item: bytes) -> int:
-        """The most one call can cost: a token per byte read (no tokenizer makes more), and all it may write."""
-        rates = self.job.rates
-        if rates is None:
-            return 0
-        return rates.most(self.template.constant_bytes + len(item) + 100, self.job.max_tokens)
+        """The most one call can cost."""
+        return self._most(self.template.constant_bytes + len(item))
+
+    def _most(self, n_bytes: int) -> int:
+        """The most a body of so many bytes can cost: a token per byte (no tokenizer makes more), all it may write."""
+        return 0 if self.job.rates is None else self.job.rates.most(n_bytes + 100, self.job.max_tokens)
 
     async def _claim(self, work: list[_Work], first: bool) -> None:
         if self.job.run_budget is not None:
@@ -326,30 +367,31 @@ class _Engine:
                     self.held += w.claim.hold
                     affordable.append(w)
                 else:
-                    self._over_budget(w.claim.key)
+                    self._over_budget(w.claim.key, "budget_usd_per_run")
             work = affordable
         if not first:  # counted when somebody else had them
             self.progress.known -= len(work)
             self.progress.done -= len(work)
-        grants = await self.writer.claim([w.claim for w in work], anew=self.job.retry_errors)
+        grants = await self.writer.claim([w.claim for w in work])
         for w, grant in zip(work, grants, strict=True):
             if grant.result == "go":
                 await self.queue.put(w)
                 continue
             self._unhold(w)
             if grant.result == "over_budget":
-                self._over_budget(w.claim.key)
+                self._over_budget(w.claim.key, "budget_usd")
                 continue
-            self.deferred += grant.result == "taken"
+            if grant.result == "taken" and len(self.deferred) < MOST_DEFERRED:
+                self.deferred.add(w.claim.key)
             self.progress.known += 1
             self.progress.done += 1
 
     def _unhold(self, work: _Work) -> None:
+        extra = self.extra.pop(work.claim.key, 0)
         if self.job.run_budget is not None:
-            self.held -= work.claim.hold
+            self.held -= work.claim.hold + extra
 
-    def _over_budget(self, key: bytes) -> None:
-        budget = "budget_usd" if self.job.budget is not None else "budget_usd_per_run"
+    def _over_budget(self, key: bytes, budget: str) -> None:
         self._fail([Failure(key, "over_budget", "over_budget", f"{budget} does not allow the request", 0)])
 
     def _fail(self, failures: list[Failure]) -> None:
@@ -362,9 +404,11 @@ class _Engine:
 
     async def _worker(self) -> None:
         while (work := await self.queue.get()) is not None:
+            self.busy += 1
             try:
                 await self._settle(work)
             finally:
+                self.busy -= 1
                 self._unhold(work)
 
     async def _settle(self, work: _Work) -> None:
@@ -392,29 +436,39 @@ class _Engine:
             self.progress.calls += 1
             last = call
             self.gate.leave()
-            self.gate.learn(call, probe, reserved, len(body))
+            self.gate.learn(call, probe, reserved, len(body), work.claim.key)
             self._watch(call)
             if call.result == "limited":
                 self.progress.limited += 1
                 tries.limited += 1
-                if call.wait is None:
-                    await asyncio.sleep(backoff_seconds(min(tries.limited, 4), self.random.random()))
+                if tries.limited >= MOST_LIMITED and not self.gate.stopped:
+                    self._postpone(work, call, tries)
+                    return
+                pause = backoff_seconds(min(tries.limited, 4), self.random.random())
+                if (call.wait or 0.0) < pause:
+                    await asyncio.sleep(pause)
                 continue
             tries.calls += 1
-            tries.broken += call.result == "broken" and self.gate.breaker.state == "closed"
+            tries.broken += call.result == "broken"
             tries.timeouts += call.verdict.outcome == "timeout"
             attempt = self._attempt(work, tries.calls, call, ms)
             if attempt.billed == "yes":
                 cost += attempt.cost
                 usage = call.usage if usage is None else _added(usage, call.usage)
-            step = next_step(call, tries, self.endpoint, self.job.repair, self.gate.breaker.state == "closed")
+            step = next_step(call, tries, self.endpoint, self.job.repair, self.gate.only_fails(work.claim.key))
             if step in ("keep", "fail"):
                 await self._done(work, call, attempt, tries, usage, cost, ms, step)
                 return
-            if not await self._goes_on(work, call, attempt, tries):
+            again = self.template.repair_body(work.item, call.verdict.said or "") if step == "repair" else None
+            more = max(0, self._most(len(again)) - work.claim.hold) if again is not None else 0
+            if not await self._goes_on(work, call, attempt, tries, more):
                 return
-            if step == "repair" and (repair := self.template.repair_body(work.item, call.verdict.said or "")):
-                body, tries.repaired = repair, True
+            if again is not None:
+                body = again
+                if more:
+                    work = _Work(replace(work.claim, hold=work.claim.hold + more), work.item)
+                    self.held += more if self.job.run_budget is not None else 0
+                    self.extra[work.claim.key] = more
             if call.result == "answer":
                 tries.paid_again = True
             elif self.gate.breaker.state == "closed":  # else its cool-down sets the pace
@@ -426,7 +480,7 @@ class _Engine:
             self.gate.stop(call.stop)
         if call.result == "answer":
             self.answers += 1
-        elif call.result == "refused" and not self.answers:
+        elif call.verdict.kind == "bad_request" and not self.answers:
             self.refused += 1
             if self.refused >= REFUSED_AT_FIRST:
                 self.gate.stop(
@@ -454,11 +508,11 @@ class _Engine:
         elif billed == "maybe":
             self.progress.maybe += cost
 
-    async def _goes_on(self, work: _Work, call: Call, attempt: Attempt, tries: Tries) -> bool:
-        """Write the attempt; whether the budgets allow another."""
+    async def _goes_on(self, work: _Work, call: Call, attempt: Attempt, tries: Tries, more: int) -> bool:
+        """Write the attempt; whether the budgets allow another that may cost ``more`` than this one."""
         limit = self.job.run_budget
-        fits = limit is None or self.progress.spent + self.progress.maybe + self.held <= limit
-        settlement = Settlement(work.claim, attempt, again=fits)
+        fits = limit is None or self.progress.spent + self.progress.maybe + self.held + more <= limit
+        settlement = Settlement(work.claim, attempt, again=fits, hold_more=more)
         if await self.writer.may_go_on(settlement):
             return True
         self._end(Failure(work.claim.key, "over_budget", "over_budget", _over(call), tries.calls, _now()))
@@ -496,6 +550,16 @@ class _Engine:
             self.writer.release([work.claim])
             if last is not None:
                 self._end(_failure(work.claim.key, last, tries))
+
+    def _postpone(self, work: _Work, call: Call, tries: Tries) -> None:
+        """A request refused as too fast again and again makes room for others; it fails when nothing else is left."""
+        self.writer.release([work.claim])
+        if self.last_chance:
+            self._end(_failure(work.claim.key, call, tries))
+        else:
+            self.postponed += 1
+            self.progress.known += 1
+            self.progress.done += 1
 
     def _lost(self, work: _Work, tries: Tries) -> None:
         """The run was interrupted while the call was out: it may have been billed."""

@@ -25,7 +25,12 @@ class Gate:
     def __init__(self, endpoint: Endpoint) -> None:
         now = time.monotonic()
         self.endpoint = endpoint
-        self.breaker = Breaker(endpoint.cool_down_seconds)
+        self.breaker = Breaker(
+            endpoint.cool_down_seconds,
+            least=min(10, max(3, endpoint.concurrency)),
+            most=max(20, endpoint.concurrency),
+            seconds=max(30.0, 3 * endpoint.timeout_seconds),
+        )
         self.concurrency = Concurrency(endpoint.concurrency)
         self.learnt = LearntRate()
         self.estimate = TokenEstimate()
@@ -35,7 +40,8 @@ class Gate:
         self._paused_until = 0.0
         self._turnstile = asyncio.Lock()
         self._room = asyncio.Event()
-        self._ever_passed = False
+        self.passes = 0
+        self._failing: set[bytes] = set()
         self._limited_since: float | None = None
         self._started = now
         self._last_failure = ""
@@ -92,7 +98,7 @@ class Gate:
 
     def _check_patience(self, now: float) -> None:
         patience = self.endpoint.patience_seconds
-        if not self._ever_passed:
+        if not self.passes:
             patience = min(patience, 2 * self.endpoint.cool_down_seconds)
         down = self.breaker.down_for(now)
         if down > patience:
@@ -106,7 +112,11 @@ class Gate:
         self.concurrency.in_flight -= 1
         self._room.set()
 
-    def learn(self, call: Call, probe: bool, reserved: float, n_bytes: int) -> None:
+    def only_fails(self, key: bytes) -> bool:
+        """Whether no other request has met a broken endpoint since the last answer to any."""
+        return self._failing <= {key}
+
+    def learn(self, call: Call, probe: bool, reserved: float, n_bytes: int, key: bytes) -> None:
         """Adjust to what a call showed: tokens, headers, limits, outages."""
         now = time.monotonic()
         if call.usage.input is not None and self.tokens is not None:
@@ -122,13 +132,16 @@ class Gate:
         self._limited_since = None
         if call.result == "broken":
             self._last_failure = call.verdict.error or "no answer"
-            if call.verdict.kind == "unresolved" and not self._ever_passed:
+            if call.verdict.kind in ("unresolved", "tls") and not self.passes:
                 self.stop(f"{self._last_failure}; check base_url")
             self.breaker.failed(now, probe)
+            if call.verdict.outcome != "timeout":
+                self._failing.add(key)
             if call.wait:
                 self._pause(call.wait, now)
             return
-        self._ever_passed = True
+        self.passes += 1
+        self._failing.clear()
         self.learnt.passed(now)
         self.concurrency.succeeded()
         if self.breaker.succeeded(now, probe):
@@ -141,9 +154,9 @@ class Gate:
         elif now - self._limited_since > LIMITED_PATIENCE_SECONDS:
             self.stop(f"{self.endpoint.base_url} has answered «too fast» (429) to everything for two minutes")
         pause = call.wait or 0.0
-        if self.requests is None:
-            self.concurrency.refused(pause, now)
-            self.learnt.refused(pause, now)
+        # Also beside a known limit: others may share it, or it may be another than stated.
+        self.concurrency.refused(pause, now)
+        self.learnt.refused(pause, now)
         if pause:
             self._pause(pause, now)
 
@@ -174,15 +187,21 @@ def _per_minute(limit: float | None, now: float) -> TokenBucket | None:
 def _corrected(
     bucket: TokenBucket | None, limit: str | None, headers: Mapping[str, str], what: str, now: float
 ) -> TokenBucket | None:
-    stated = span_seconds(limit)
-    if stated is None or stated <= 0:
+    """A bucket corrected by headers, where they speak of a limit per minute.
+
+    What was used and when it will be back tells how fast the limit refills: some endpoints state one per day there.
+    """
+    stated, remaining = span_seconds(limit), span_seconds(headers.get(f"x-ratelimit-remaining-{what}"))
+    reset = span_seconds(headers.get(f"x-ratelimit-reset-{what}"))
+    if not stated or remaining is None or not reset or remaining >= stated:
+        return bucket
+    if not 0.5 <= (stated - remaining) / reset / (stated / 60) <= 2:
         return bucket
     rate = stated * MARGIN / 60
     if bucket is None:
         bucket = _per_minute(stated, now)
     elif rate < bucket.rate:
         bucket.set_rate(rate, now)
-    remaining = span_seconds(headers.get(f"x-ratelimit-remaining-{what}"))
-    if bucket is not None and remaining is not None:
+    if bucket is not None:
         bucket.at_most(remaining, now)
     return bucket

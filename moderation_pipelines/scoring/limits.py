@@ -59,6 +59,11 @@ class TokenBucket:
         self.rate, self.burst = per_second, burst
         self._level, self._at = burst, now
 
+    @property
+    def level(self) -> float:
+        """What is in store, as of the last look."""
+        return self._level
+
     def _refill(self, now: float) -> None:
         self._level = min(self.burst, self._level + max(0.0, now - self._at) * self.rate)
         self._at = now

@@ -19,6 +19,7 @@ from moderation_pipelines.policies.policy import Strict
 
 PICO = 10**12
 _LARGEST_COUNT = 2**40
+_LARGEST_COST = 2**53
 
 
 class Price(Strict):
@@ -62,7 +63,7 @@ class Rates:
         self.batch = Fraction(str(price.batch_factor))
 
     def cost(self, usage: Usage, batch: bool = False) -> int | None:
-        """Picodollars of an answer, rounded up; None when the endpoint gave no usage."""
+        """Picodollars of an answer, rounded up, 9,007 dollars at most; None when the endpoint gave no usage."""
         if usage.input is None or usage.output is None:
             return None
         cached = min(usage.cached or 0, usage.input)
@@ -72,13 +73,13 @@ class Rates:
         factor = self.tiers.get(usage.tier or "", Fraction(1))
         if batch:
             factor *= self.batch
-        return total if factor == 1 else math.ceil(total * factor)
+        return min(total if factor == 1 else math.ceil(total * factor), _LARGEST_COST)
 
     def most(self, input_tokens: int, output_tokens: int, batch: bool = False) -> int:
         """The most a request can cost: the dearest rate for all it reads and all it may write."""
         dearest = max(self.read, self.cached, self.write)
         factor = max([Fraction(1), *self.tiers.values()]) * (self.batch if batch else 1)
-        return math.ceil((input_tokens * dearest + output_tokens * self.output) * factor)
+        return min(math.ceil((input_tokens * dearest + output_tokens * self.output) * factor), _LARGEST_COST)
 
 
 def _per_token(usd_per_million: float) -> int:
@@ -125,5 +126,5 @@ def usage_of(answer: dict[str, Any]) -> Usage:
         _whole(read_details.get("cache_write_tokens")),
         _whole(written),
         _whole(written_details.get("reasoning_tokens")),
-        tier[:40] if isinstance(tier, str) else None,
+        tier[:40].replace("\x00", "").encode("utf-8", "replace").decode() if isinstance(tier, str) else None,
     )

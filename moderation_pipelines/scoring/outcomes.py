@@ -18,7 +18,6 @@ OUTCOMES: tuple[Outcome, ...] = (
     "verdict", "refusal", "content_filter", "parse_error", "truncated", "timeout", "api_error", "over_budget",
 )  # fmt: skip
 
-_FENCE = re.compile(r"```(?:json)?\s*(.*?)```", re.DOTALL)
 _THOUGHT = re.compile(r"<think>.*?</think>", re.DOTALL | re.IGNORECASE)
 _REFUSAL = re.compile(
     r"^\W*(i['’]?m sorry|i am sorry|sorry[,.]|i can(?:no|['’])t (?:help|assist|comply|do)|i am unable|i['’]?m unable|"
@@ -209,9 +208,9 @@ def filter_signals(results: object) -> str | None:
             continue
         severity = result.get("severity")
         if isinstance(severity, str) and severity != "safe":
-            found[str(category)[:40]] = severity[:20]
+            found[_clean(str(category))[:40]] = _clean(severity)[:20]
         elif result.get("filtered") is True or result.get("detected") is True:
-            found[str(category)[:40]] = "filtered"
+            found[_clean(str(category))[:40]] = "filtered"
     return json.dumps(found, sort_keys=True) if found else None
 
 
@@ -257,7 +256,7 @@ def parsed_answer(content: str, labels: LabelSet) -> Parsed | str:
             return _parsed(label, value, labels)
     content = _THOUGHT.sub("", content)
     found, named = [], False
-    for candidate in [content, *(_FENCE.findall(content)), *_objects(content)]:
+    for candidate in [content, *_fenced(content), *_objects(content)]:
         try:
             value = json.loads(candidate)
         except (ValueError, RecursionError):
@@ -285,6 +284,11 @@ def _parsed(label: str, value: dict[str, Any], labels: LabelSet) -> Parsed:
         clause if isinstance(clause, str) and clause in labels.clauses else None,
         _clean(evidence) if isinstance(evidence, str) and evidence.strip() else None,
     )
+
+
+def _fenced(content: str) -> list[str]:
+    """What stands in code fences, the first twenty."""
+    return [part.removeprefix("json") for part in content.split("```")[1:40:2]]
 
 
 def _objects(content: str) -> list[str]:
@@ -326,8 +330,8 @@ def _probability(value: object) -> float | None:
 
 
 def _clean(text: str) -> str:
-    """Text that can be stored: half surrogate pairs replaced, at most 2,000 characters."""
-    return text[:2000].encode("utf-8", "replace").decode()
+    """Text that every database can store: half surrogate pairs replaced, no NUL, at most 2,000 characters."""
+    return text[:2000].replace("\x00", "").encode("utf-8", "replace").decode()
 
 
 def p_from_logprobs(logprobs: object, labels: LabelSet) -> float | None:

@@ -69,7 +69,7 @@ def plan_run(
         todo = [k for k in keys if k not in known and k not in batched]
         if retry_errors:
             again = [k for k, a in known.items() if a.outcome in ("parse_error", "truncated")]
-            todo = [k for k in keys if k in failures] + again
+            todo = list(dict.fromkeys([k for k in keys if k in failures] + again))
         answered += len(new) - len(todo) - len(batched)
         in_batch += len(batched)
         failed += len(failures)

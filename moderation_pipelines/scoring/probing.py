@@ -60,7 +60,10 @@ async def _ask(transport: Transport, endpoint: Endpoint, body: dict[str, Any]) -
         raise EndpointStop(f"{endpoint.base_url} cannot be probed now: {call.verdict.error}")
     if reply.status != 200:
         return None
-    value = orjson.loads(reply.body)
+    try:
+        value = orjson.loads(reply.body)
+    except orjson.JSONDecodeError:
+        raise EndpointStop(f"{endpoint.base_url} cannot be probed: HTTP 200, but the body is not JSON") from None
     return value if isinstance(value, dict) else None
 
 

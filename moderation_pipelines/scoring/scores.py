@@ -105,6 +105,8 @@ class ScoringTask:
     def job(self, day: date, retry_errors: bool = False, salt: str = "") -> Job:
         """The engine's job for this task."""
         judge, price = self.judge, self.price(day)
+        if price is None and (judge.budget_usd is not None or judge.budget_usd_per_run is not None):
+            raise EndpointStop(f"{self.judge_id} has a budget but no price in force on {day}: give it one (since: …)")
         return Job(
             account=self.judge_id,
             template=self.template(salt),

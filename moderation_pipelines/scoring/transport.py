@@ -17,8 +17,7 @@ from urllib.parse import urlparse
 from moderation_pipelines.scoring.judges import Endpoint
 
 LOOPBACK = ("127.0.0.1", "localhost", "::1")
-LARGEST_ANSWER = 16 * 2**20
-Broken = Literal["timeout", "refused", "unresolved", "certificate", "connection", "client"]
+Broken = Literal["timeout", "refused", "unresolved", "certificate", "tls", "connection", "client"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -63,8 +62,8 @@ def _why(error: BaseException, url: str) -> NoReply:
     while seen is not None:
         if isinstance(seen, ssl.SSLCertVerificationError | aiohttp.ClientConnectorCertificateError):
             return NoReply("certificate", f"the certificate of {host} is not accepted", sent=False)
-        if isinstance(seen, ssl.SSLError | aiohttp.ClientConnectorSSLError):
-            return NoReply("certificate", f"no secure connection to {host} (is it plain http?)", sent=False)
+        if isinstance(seen, aiohttp.ClientConnectorSSLError):
+            return NoReply("tls", f"no secure connection to {host} (is it plain http?)", sent=False)
         if isinstance(seen, aiohttp.ClientConnectorDNSError):
             return NoReply("unresolved", f"the name {host} cannot be resolved", sent=False)
         if isinstance(seen, ConnectionRefusedError | aiohttp.ClientConnectorError):

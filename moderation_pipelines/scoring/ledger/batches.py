@@ -52,9 +52,10 @@ class Batches:
         """Those that are out."""
         return [b for b in self.all() if b.state == "submitted"]
 
-    def unfinished(self, account: str) -> list[BatchRow]:
-        """Those a run left between building and submitting."""
-        return [b for b in self.all() if b.account == account and b.state in ("building", "built", "uploaded")]
+    def unfinished(self, account: str | None = None) -> list[BatchRow]:
+        """Those a run left between building and submitting, of one judge or of all."""
+        rows = [b for b in self.all() if b.state in ("building", "built", "uploaded")]
+        return [b for b in rows if account in (None, b.account)]
 
     def begin(self, name: str, account: str, day: str, endpoint: str, reading: str) -> BatchRow:
         moment = now()
@@ -82,13 +83,12 @@ class Batches:
     def submitted(self, row: BatchRow, batch_id: str) -> BatchRow:
         return self._change(row, state="submitted", batch_id=batch_id)
 
-    def collected(
-        self, row: BatchRow, settled: int, failed: int, output: str | None, errors: str | None, note: str | None
-    ) -> BatchRow:
-        return self._change(
-            row, state="collected", settled=settled, failed=failed, output_file_id=output, error_file_id=errors,
-            note=note,
-        )  # fmt: skip
+    def counted(self, row: BatchRow, settled: int, failed: int) -> BatchRow:
+        """Add what a group of lines came to."""
+        return self._change(row, settled=row.settled + settled, failed=row.failed + failed)
+
+    def collected(self, row: BatchRow, output: str | None, errors: str | None, note: str | None) -> BatchRow:
+        return self._change(row, state="collected", output_file_id=output, error_file_id=errors, note=note)
 
     def forget(self, row: BatchRow) -> None:
         """Take back a batch that holds nothing."""

@@ -25,7 +25,6 @@ class Database(Protocol):
 
     blob: str
     serial: str
-    for_update: str
 
     def rows(self, statement: str, values: Sequence[Any] = ()) -> Rows: ...
     def write(self, statement: str, values: Sequence[Any] = ()) -> None: ...
@@ -49,7 +48,7 @@ class SqliteDatabase:
     commits back (never corrupt them); ``FULL`` waits for the disk on every commit.
     """
 
-    blob, serial, for_update = "BLOB", "INTEGER PRIMARY KEY", ""
+    blob, serial = "BLOB", "INTEGER PRIMARY KEY"
     _PER_QUERY = 2000
 
     def __init__(self, path: Path, synchronous: Literal["NORMAL", "FULL"] = "NORMAL") -> None:
@@ -128,8 +127,11 @@ class SqliteDatabase:
         return self.path.with_name(f"{self.path.name}.run-{run}")
 
     def hold_run(self, run: str) -> None:
-        handle = os.open(self._lock_file(run), os.O_CREAT | os.O_RDWR | os.O_CLOEXEC, 0o644)
-        fcntl.flock(handle, fcntl.LOCK_EX)
+        try:
+            handle = os.open(self._lock_file(run), os.O_CREAT | os.O_RDWR | os.O_CLOEXEC, 0o644)
+            fcntl.flock(handle, fcntl.LOCK_EX)
+        except OSError as error:
+            raise UserError(f"ledger {self.path}: its lock file cannot be written: {error.strerror}") from None
         self._locks[run] = handle
 
     def release_run(self, run: str) -> None:
@@ -183,7 +185,7 @@ class SqliteDatabase:
 class PostgresDatabase:
     """A ledger that several machines share. Needs the extra ``postgres`` (psycopg 3)."""
 
-    blob, serial, for_update = "BYTEA", "BIGINT GENERATED ALWAYS AS IDENTITY PRIMARY KEY", " FOR UPDATE"
+    blob, serial = "BYTEA", "BIGINT GENERATED ALWAYS AS IDENTITY PRIMARY KEY"
 
     def __init__(self, address: str) -> None:
         try:
@@ -193,6 +195,10 @@ class PostgresDatabase:
                 "a ledger in PostgreSQL needs psycopg: pip install 'moderation-pipelines[postgres]'"
             ) from None
         self._address, self._errors = address, psycopg.Error
+        try:
+            psycopg.conninfo.conninfo_to_dict(address)
+        except psycopg.ProgrammingError:  # its message repeats the address, password and all
+            raise UserError("MODERATION_LEDGER cannot be read as a PostgreSQL address") from None
         with self._plain_errors():
             self._db = psycopg.connect(
                 address, autocommit=True, application_name="moderation_pipelines", client_encoding="utf8"
@@ -233,7 +239,9 @@ class PostgresDatabase:
 
     @contextmanager
     def transaction(self) -> Iterator[None]:
+        # One writer at a time, as in SQLite: no deadlocks, and what was read stays true until the commit.
         with self._plain_errors(), self._db.transaction():
+            self._db.execute("SELECT pg_advisory_xact_lock(%s)", [self._number("ledger writer")])
             yield
 
     @staticmethod
@@ -264,8 +272,7 @@ class PostgresDatabase:
             self.release_run(f"exclusive {name}")
 
     def set_old_layout_aside(self) -> None:
-        """PostgreSQL never had another layout. Two processes that make the tables at once wait for each other here."""
-        self.rows("SELECT pg_advisory_xact_lock(?)", [self._number("layout")])
+        """PostgreSQL never had another layout."""
 
     def reader(self) -> PostgresDatabase:
         return PostgresDatabase(self._address)

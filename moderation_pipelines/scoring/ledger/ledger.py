@@ -119,13 +119,15 @@ class Run:
 
 @dataclass(frozen=True)
 class Settlement:
-    """The end of a call: the attempt, what is kept of it, and whether its claim goes on (for another attempt)."""
+    """The end of a call: the attempt, what is kept of it, and whether its claim goes on (for another attempt, which
+    may cost ``hold_more`` than this one)."""
 
     claim: Claim
     attempt: Attempt | None
     answer: Answer | None = None
     failure: Failure | None = None
     again: bool = False
+    hold_more: int = 0
     replace: bool = False
 
 
@@ -136,6 +138,8 @@ class Ledger:
     been sent is an attempt (``billed`` yes, no or maybe) or a claim, which the next run turns into ``maybe``; what was
     spent, may have been spent and is held never goes over a budget, with any number of processes.
     """
+
+    _has_failures = True
 
     def __init__(self, database: Database) -> None:
         self._db = database
@@ -186,10 +190,9 @@ class Ledger:
         """Who is asking for those of the keys that are being asked for: run or ``batch:<name>``."""
         return dict(self._db.rows_in("SELECT request_key, run FROM claims WHERE request_key IN", keys))
 
-    def others_claims(self, run: str) -> int:
-        """How many live claims other runs hold; those of batches not counted."""
-        rows = self._db.rows("SELECT run, COUNT(*) FROM claims WHERE run <> ? GROUP BY run", [run])
-        return sum(n for owner, n in rows if not owner.startswith("batch:") and self._db.is_alive(owner))
+    def is_alive(self, owner: str) -> bool:
+        """Whether an owner of claims goes on: a run whose process lives, or a batch."""
+        return owner.startswith("batch:") or self._db.is_alive(owner)
 
     def spend(self, day: str, account: str) -> Spend:
         rows = self._db.rows("SELECT spent, maybe, reserved FROM spend WHERE day = ? AND account = ?", [day, account])
@@ -210,8 +213,8 @@ class Ledger:
     def usage_per_request(self, account: str) -> tuple[int, float, float] | None:
         """(answers, mean tokens read, mean tokens written) of an account's latest 2,000 billed attempts, or None."""
         query = (
-            "SELECT COUNT(*), AVG(input_tokens), AVG(output_tokens) FROM (SELECT input_tokens, output_tokens FROM "
-            "attempts WHERE account = ? AND billed = 'yes' AND input_tokens IS NOT NULL AND output_tokens IS NOT NULL "
+            "SELECT COUNT(*), AVG(CAST(input_tokens AS DOUBLE PRECISION)), AVG(CAST(output_tokens AS DOUBLE PRECISION))"
+            " FROM (SELECT input_tokens, output_tokens FROM attempts WHERE account = ? AND billed = 'yes' AND input_tokens IS NOT NULL AND output_tokens IS NOT NULL "
             "ORDER BY id DESC LIMIT 2000) AS latest"
         )
         n, read, written = self._db.rows(query, [account])[0]
@@ -224,8 +227,12 @@ class Ledger:
     def release_owner(self, owner: str, account: str, day: str) -> None:
         """Give back everything an owner claimed and never sent."""
         with self._db.transaction():
-            held = sum(hold for _, hold in self._db.rows("SELECT run, hold FROM claims WHERE run = ?", [owner]))
-            self._db.write("DELETE FROM claims WHERE run = ?", [owner])
+            self._release_owner(owner, account, day)
+
+    def _release_owner(self, owner: str, account: str, day: str) -> None:
+        held = sum(self.holds(owner).values())
+        self._db.write("DELETE FROM claims WHERE run = ?", [owner])
+        if held:
             self._db.write(_SPEND, [day, account, 0, 0, -held])
 
     @property
@@ -249,16 +256,26 @@ class Ledger:
         self._db.hold_run(run.id)
         with self._db.transaction():
             self._bury()
+            # Another run's failures may stay beside an answer then; answers are looked at first.
+            self._has_failures = bool(self._db.rows("SELECT 1 FROM failures LIMIT 1"))
             insert = "INSERT INTO runs (run, account, day, what, host, pid, started_at) VALUES (?, ?, ?, ?, ?, ?, ?)"
             self._db.write(insert, [run.id, account, run.day, what, os.uname().nodename, os.getpid(), now()])
         return run
 
-    def end(self, run: Run, summary: Mapping[str, Any] | None = None) -> None:
-        """Say that a run is over. Claims it still holds were never sent or are settled by its summary: they go."""
+    def end(self, run: Run, summary: Mapping[str, Any] | None = None, all_written: bool = True) -> None:
+        """Say that a run is over. Claims it still holds were never sent, so they go; unless not all that became of its
+        calls could be written: then they stay, and the next run takes them for perhaps billed."""
         with self._db.transaction():
+            if all_written:
+                self._release_owner(run.id, run.account, run.day)
             text = None if summary is None else json.dumps(summary, sort_keys=True)
             self._db.write("UPDATE runs SET ended_at = ?, summary = ? WHERE run = ?", [now(), text, run.id])
         self._db.release_run(run.id)
+
+    def bury_dead(self) -> None:
+        """Settle what runs left that are no more: it may have been billed, and is free to be asked for."""
+        with self._db.transaction():
+            self._bury()
 
     def bury_owner(self, owner: str, kind: str) -> None:
         """Turn everything an owner still claims into attempts with ``billed = maybe``."""
@@ -267,7 +284,7 @@ class Ledger:
 
     def _bury(self) -> None:
         for (owner,) in self._db.rows("SELECT DISTINCT run FROM claims"):
-            if not owner.startswith("batch:") and not self._db.is_alive(owner):
+            if not self.is_alive(owner):
                 self._bury_owner(owner, "crash")
 
     def _bury_owner(self, owner: str, kind: str) -> None:
@@ -284,17 +301,17 @@ class Ledger:
             self._db.write(_SPEND, [day, account, 0, hold, -hold])
         self._db.write("DELETE FROM claims WHERE run = ?", [owner])
 
-    def claim(self, run: Run, claims: Sequence[Claim], anew: bool = False) -> list[Grant]:
+    def claim(self, run: Run, claims: Sequence[Claim]) -> list[Grant]:
         """Claim requests before they are sent. See :class:`Grant`; in one transaction.
 
-        Repeated keys are claimed once, the others are ``taken``. ``anew`` also grants what is settled (asked again).
+        Repeated keys are claimed once, the others are ``taken``.
         """
         with self._db.transaction():
-            return self._claim(run, claims, anew)
+            return self._claim(run, claims)
 
-    def _claim(self, run: Run, claims: Sequence[Claim], anew: bool) -> list[Grant]:
+    def _claim(self, run: Run, claims: Sequence[Claim]) -> list[Grant]:
         unique = {c.key: c for c in claims}
-        settled = set() if anew else self.known_keys(list(unique))
+        settled = self._settled_meanwhile(unique)
         wanted = [c for k, c in unique.items() if k not in settled]
         moment = now()
         got: set[bytes] = set()
@@ -311,7 +328,7 @@ class Ledger:
         refused: set[bytes] = set()
         held = 0
         if run.budget is not None:
-            left = run.budget - self._locked_spend(run).total
+            left = run.budget - self.spend(run.day, run.account).total
             for c in mine:
                 if held + c.hold <= left:
                     held += c.hold
@@ -335,12 +352,11 @@ class Ledger:
             results.append(Grant(c.key, result))
         return results
 
-    def _locked_spend(self, run: Run) -> Spend:
-        if self._db.for_update:
-            self._db.write(_SPEND, [run.day, run.account, 0, 0, 0])
-        query = f"SELECT spent, maybe, reserved FROM spend WHERE day = ? AND account = ?{self._db.for_update}"  # noqa: S608
-        rows = self._db.rows(query, [run.day, run.account])
-        return Spend(*rows[0]) if rows else Spend()
+    def _settled_meanwhile(self, claims: Mapping[bytes, Claim]) -> set[bytes]:
+        """Which of the requests are settled; not those whose answer is still the one that is to be asked for again."""
+        if all(c.seen is None for c in claims.values()):
+            return self.known_keys(list(claims))
+        return {k for k, answer in self.known(list(claims)).items() if claims[k].seen != answer.created_at}
 
     def release(self, run: Run, claims: Sequence[Claim]) -> None:
         """Give claims back that were never sent."""
@@ -392,20 +408,25 @@ class Ledger:
         if replaced:
             self._db.write_many(_REPLACE, replaced)
         if failed:
+            self._has_failures = True
             self._db.write_many(_FAILURE, failed)
-        if answered:
+        if answered and self._has_failures:
             self._db.write_in("DELETE FROM failures WHERE request_key IN", answered)
         allowed, over = [], []
         left: int | None = None
         if run.budget is not None and any(s.again for s in settlements):
-            left = run.budget - self._locked_spend(run).total - spent - maybe
+            left = run.budget - self.spend(run.day, run.account).total - spent - maybe
         for s in settlements:
-            go_on = s.again and (left is None or left >= 0)
+            go_on = s.again and (left is None or left >= s.hold_more)
             allowed.append(go_on)
             if not go_on:
                 over.append(s.claim.key)
                 freed += s.claim.hold
                 left = None if left is None else left + s.claim.hold
+            elif s.hold_more:
+                self._db.write("UPDATE claims SET hold = hold + ? WHERE request_key = ?", [s.hold_more, s.claim.key])
+                freed -= s.hold_more
+                left = None if left is None else left - s.hold_more
         if over:
             self._db.write_in("DELETE FROM claims WHERE request_key IN", over)
         if spent or maybe or freed:
@@ -418,6 +439,7 @@ class Ledger:
             self._fail(run, failures)
 
     def _fail(self, run: Run, failures: Sequence[Failure]) -> None:
+        self._has_failures = True
         self._db.write_many(_FAILURE, [(f.key, run.id, f.outcome, f.kind, f.error, f.attempts, f.at) for f in failures])
 
     # Prices and profiles

@@ -71,10 +71,12 @@ class Attempt:
 
 @dataclass(frozen=True, slots=True)
 class Claim:
-    """A request about to be sent, and the most one call of it can cost."""
+    """A request about to be sent, and the most one call of it can cost. ``seen``: when the answer that is to be asked
+    for again was given; without it a settled request is never asked again."""
 
     key: bytes
     hold: int
+    seen: str | None = None
 
 
 @dataclass(frozen=True, slots=True)

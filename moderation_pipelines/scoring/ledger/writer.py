@@ -19,7 +19,6 @@ WINDOW_SECONDS = 0.01
 @dataclass(slots=True)
 class _Claiming:
     claims: Sequence[Claim]
-    anew: bool
     future: asyncio.Future[list[Grant]]
 
 
@@ -27,6 +26,11 @@ class _Claiming:
 class _Settling:
     settlement: Settlement
     future: asyncio.Future[bool] | None
+
+
+@dataclass(slots=True)
+class _Burying:
+    future: asyncio.Future[None]
 
 
 class LedgerWriter:
@@ -39,7 +43,7 @@ class LedgerWriter:
     def __init__(self, ledger: Ledger, run: Run, most: int, window: float = WINDOW_SECONDS) -> None:
         self._ledger, self._run, self._most, self._window = ledger, run, max(1, most), window
         self._loop = asyncio.get_running_loop()
-        self._waiting: deque[_Claiming | _Settling | list[Claim] | list[Failure]] = deque()
+        self._waiting: deque[_Claiming | _Settling | _Burying | list[Claim] | list[Failure]] = deque()
         self._wake = threading.Condition()
         self._urgent = self._closing = False
         self.uncommitted = 0
@@ -49,10 +53,10 @@ class LedgerWriter:
         self._thread = threading.Thread(target=self._write_all, name="ledger-writer", daemon=True)
         self._thread.start()
 
-    async def claim(self, claims: Sequence[Claim], anew: bool = False) -> list[Grant]:
+    async def claim(self, claims: Sequence[Claim]) -> list[Grant]:
         """Claims, once they are committed."""
         future: asyncio.Future[list[Grant]] = self._loop.create_future()
-        self._put(_Claiming(claims, anew, future), urgent=True)
+        self._put(_Claiming(claims, future), urgent=True)
         return await future
 
     async def settle(self, settlement: Settlement) -> None:
@@ -77,13 +81,19 @@ class LedgerWriter:
     def release(self, claims: list[Claim]) -> None:
         self._put(claims, urgent=False)
 
+    async def bury_dead(self) -> None:
+        """Settle what dead runs left, in turn with everything else that is written."""
+        future: asyncio.Future[None] = self._loop.create_future()
+        self._put(_Burying(future), urgent=True)
+        await future
+
     def fail(self, failures: list[Failure]) -> None:
         self._put(failures, urgent=False)
 
     def _put(self, work: Any, urgent: bool) -> None:
-        if self.error is not None:
-            raise self.error
         with self._wake:
+            if self.error is not None:
+                raise self.error
             self._waiting.append(work)
             if urgent or len(self._waiting) == 1:
                 self._urgent = self._urgent or urgent
@@ -115,8 +125,8 @@ class LedgerWriter:
             try:
                 self._commit(group)
             except BaseException as error:  # noqa: BLE001 - handed to the event loop, which raises it
-                self.error = error
                 with self._wake:
+                    self.error = error
                     group += self._waiting
                     self._waiting.clear()
                 self._loop.call_soon_threadsafe(self._failed, group, error)
@@ -132,7 +142,10 @@ class LedgerWriter:
                 answers += [(w.future, ok) for w, ok in zip(settling, allowed, strict=True) if w.future is not None]
             for work in group:
                 if isinstance(work, _Claiming):
-                    answers.append((work.future, ledger._claim(run, work.claims, work.anew)))
+                    answers.append((work.future, ledger._claim(run, work.claims)))
+                elif isinstance(work, _Burying):
+                    ledger._bury()
+                    answers.append((work.future, None))
                 elif isinstance(work, list) and work:
                     if isinstance(work[0], Claim):
                         ledger._release(run, work)
@@ -149,6 +162,7 @@ class LedgerWriter:
                 future.set_result(result)
 
     def _failed(self, group: list[Any], error: BaseException) -> None:
+        self.uncommitted = 0
         self._room.set()
         for work in group:
             future = getattr(work, "future", None)
