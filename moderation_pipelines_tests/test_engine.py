@@ -338,7 +338,8 @@ def test_an_outage_loses_nothing_and_asks_little(tmp_path: Path) -> None:
         marks: dict[str, Any] = {}
 
         def outage() -> None:
-            time.sleep(0.25)
+            while app.calls < 200:
+                time.sleep(0.01)
             app.down = True
             time.sleep(0.1)
             marks["calls"] = app.calls
@@ -377,8 +378,10 @@ def test_an_endpoint_that_is_down_from_the_start_is_given_up_soon(tmp_path: Path
 def test_patience_with_an_outage_ends(tmp_path: Path) -> None:
     app = FakeEndpoint(Plan(latency_ms=5))
     with running(app, tmp_path, cool_down_seconds=0.1, patience_seconds=0.5, concurrency=16) as (endpoint, ledger):
-        threading.Timer(0.2, lambda: setattr(app, "down", True)).start()
+        watcher = threading.Thread(target=down_for, args=(app, 100, 5.0))
+        watcher.start()
         got, report = run(job_for(endpoint), [f"t{k}" for k in range(5000)], ledger)
+        watcher.join()
         assert "is down: HTTP 500, server_error; gave up after" in (report.stopped or "")
         counts = Counter(e.outcome for e in got.values())
         assert counts["verdict"] > 10
@@ -631,13 +634,23 @@ def test_items_that_are_too_long_for_the_model_do_not_stop_a_run(tmp_path: Path)
     assert got["long 1"].kind == "context_length"
 
 
+def down_for(app: FakeEndpoint, calls: int, seconds: float) -> None:
+    """Take an endpoint down for a while once it has served some calls."""
+    while app.calls < calls:
+        time.sleep(0.01)
+    app.down = True
+    time.sleep(seconds)
+    app.down = False
+
+
 def test_a_short_outage_loses_nothing_whatever_the_concurrency(tmp_path: Path) -> None:
     for concurrency in (2, 8):
         app = FakeEndpoint(Plan(latency_ms=5))
         with running(app, tmp_path / str(concurrency), concurrency=concurrency, max_attempts=2) as (endpoint, ledger):
-            threading.Timer(0.3, lambda app=app: setattr(app, "down", True)).start()  # type: ignore[misc]
-            threading.Timer(2.3, lambda app=app: setattr(app, "down", False)).start()  # type: ignore[misc]
+            watcher = threading.Thread(target=down_for, args=(app, 20, 2.0))
+            watcher.start()
             got, _ = run(job_for(endpoint), [f"t{k}" for k in range(300)], ledger)
+            watcher.join()
         assert Counter(e.outcome for e in got.values()) == {"verdict": 300}
 
 

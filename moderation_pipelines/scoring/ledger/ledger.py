@@ -214,7 +214,8 @@ class Ledger:
         """(answers, mean tokens read, mean tokens written) of an account's latest 2,000 billed attempts, or None."""
         query = (
             "SELECT COUNT(*), AVG(CAST(input_tokens AS DOUBLE PRECISION)), AVG(CAST(output_tokens AS DOUBLE PRECISION))"
-            " FROM (SELECT input_tokens, output_tokens FROM attempts WHERE account = ? AND billed = 'yes' AND input_tokens IS NOT NULL AND output_tokens IS NOT NULL "
+            " FROM (SELECT input_tokens, output_tokens FROM attempts WHERE account = ? AND billed = 'yes' "
+            "AND input_tokens IS NOT NULL AND output_tokens IS NOT NULL "
             "ORDER BY id DESC LIMIT 2000) AS latest"
         )
         n, read, written = self._db.rows(query, [account])[0]
