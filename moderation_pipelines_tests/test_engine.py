@@ -532,13 +532,13 @@ def test_a_clock_that_jumps_changes_no_wait(tmp_path: Path, monkeypatch: pytest.
 def test_what_follows_a_call(reply: Reply, tries: Tries, expected: str) -> None:
     endpoint = Endpoint(base_url="http://127.0.0.1:9/v1", max_attempts=4)
     call = answered(reply, LABELS, "chat", endpoint)
-    assert next_step(call, tries, endpoint, repair=True, alone=True) == expected
+    assert next_step(call, tries, endpoint, repair=True, works=True) == expected
 
 
 def test_failures_of_an_outage_do_not_use_up_tries() -> None:
     endpoint = Endpoint(base_url="http://127.0.0.1:9/v1", max_attempts=2)
     call = answered(Reply(503, {}, b""), LABELS, "chat", endpoint)
-    assert next_step(call, Tries(9, broken=2), endpoint, True, alone=False) == "again"
+    assert next_step(call, Tries(9, broken=2), endpoint, True, works=False) == "again"
 
 
 def test_backoff_doubles_to_twenty_seconds_and_honours_the_endpoint() -> None:

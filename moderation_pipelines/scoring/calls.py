@@ -130,18 +130,20 @@ class Tries:
     broken: int = 0
     timeouts: int = 0
     limited: int = 0
+    failed_at: float = 0.0
     paid_again: bool = False
 
 
 Next = Literal["keep", "fail", "again", "repair"]
 
 
-def next_step(call: Call, tries: Tries, endpoint: Endpoint, repair: bool, alone: bool) -> Next:
+def next_step(call: Call, tries: Tries, endpoint: Endpoint, repair: bool, works: bool) -> Next:
     """What to do after a call: keep the answer, give up, ask again, or ask for a readable answer.
 
     What was paid for (truncated, unreadable, garbage) is asked for again at most once; a timeout at most twice in all,
-    as each may be billed; failures of the infrastructure up to ``max_attempts``. ``alone``: whether this is the only
-    request that fails; if others do, it is an outage, which no request is lost to.
+    as each may be billed; failures of the infrastructure up to ``max_attempts``. ``works``: whether the endpoint has
+    answered a call that was sent after this request failed the last time; if not, it is an outage, which no request is
+    lost to.
     """
     verdict = call.verdict
     if call.result == "refused":
@@ -157,7 +159,7 @@ def next_step(call: Call, tries: Tries, endpoint: Endpoint, repair: bool, alone:
         return "keep" if verdict.outcome in SETTLED else "fail"
     if verdict.outcome == "timeout":
         return "again" if tries.timeouts < MOST_TIMEOUTS else "fail"
-    if alone and tries.broken >= endpoint.max_attempts:
+    if works and tries.broken >= endpoint.max_attempts:
         return "fail"
     return "again"
 

@@ -220,6 +220,7 @@ class _Engine:
         self.asked_again: set[bytes] = set()
         self.seen: dict[bytes, str] = {}
         self.all_written = True
+        self.fed = False
 
     async def run(self) -> str | None:
         """All passes. Returns why it stopped early, or None."""
@@ -275,7 +276,9 @@ class _Engine:
                 await self._feed_chunk(chunk, first)
                 if self.gate.stopped:
                     return
+            self.fed = True
             await self._idle()
+            self.fed = False
             if self.gate.stopped or self.job.retry_errors or not (self.deferred or self.postponed):
                 return
             await self._others_settle()
@@ -422,7 +425,7 @@ class _Engine:
             except Stopped:
                 self._give_back(work, tries, last)
                 return
-            started = time.perf_counter()
+            started = time.monotonic()
             try:
                 reply = await self.transport.post(self.template.path, body)
                 call = answered(reply, self.template.labels, self.template.api, self.endpoint)
@@ -432,11 +435,11 @@ class _Engine:
                 self.gate.leave()
                 self._lost(work, tries)
                 raise
-            ms = (time.perf_counter() - started) * 1000
+            ms = (time.monotonic() - started) * 1000
             self.progress.calls += 1
             last = call
             self.gate.leave()
-            self.gate.learn(call, probe, reserved, len(body), work.claim.key)
+            self.gate.learn(call, probe, reserved, len(body), started)
             self._watch(call)
             if call.result == "limited":
                 self.progress.limited += 1
@@ -449,13 +452,15 @@ class _Engine:
                     await asyncio.sleep(pause)
                 continue
             tries.calls += 1
-            tries.broken += call.result == "broken"
+            works = self.gate.worked_since(tries.failed_at) or (self.fed and self.busy == 1)
+            if call.result == "broken":
+                tries.broken, tries.failed_at = tries.broken + 1, time.monotonic()
             tries.timeouts += call.verdict.outcome == "timeout"
             attempt = self._attempt(work, tries.calls, call, ms)
             if attempt.billed == "yes":
                 cost += attempt.cost
                 usage = call.usage if usage is None else _added(usage, call.usage)
-            step = next_step(call, tries, self.endpoint, self.job.repair, self.gate.only_fails(work.claim.key))
+            step = next_step(call, tries, self.endpoint, self.job.repair, works)
             if step in ("keep", "fail"):
                 await self._done(work, call, attempt, tries, usage, cost, ms, step)
                 return

@@ -41,7 +41,7 @@ class Gate:
         self._turnstile = asyncio.Lock()
         self._room = asyncio.Event()
         self.passes = 0
-        self._failing: set[bytes] = set()
+        self._answered_began = 0.0
         self._limited_since: float | None = None
         self._started = now
         self._last_failure = ""
@@ -112,11 +112,11 @@ class Gate:
         self.concurrency.in_flight -= 1
         self._room.set()
 
-    def only_fails(self, key: bytes) -> bool:
-        """Whether no other request has met a broken endpoint since the last answer to any."""
-        return self._failing <= {key}
+    def worked_since(self, moment: float) -> bool:
+        """Whether a call that was sent after a moment (of the monotonic clock) has been answered."""
+        return self._answered_began > moment
 
-    def learn(self, call: Call, probe: bool, reserved: float, n_bytes: int, key: bytes) -> None:
+    def learn(self, call: Call, probe: bool, reserved: float, n_bytes: int, began: float) -> None:
         """Adjust to what a call showed: tokens, headers, limits, outages."""
         now = time.monotonic()
         if call.usage.input is not None and self.tokens is not None:
@@ -135,13 +135,11 @@ class Gate:
             if call.verdict.kind in ("unresolved", "tls") and not self.passes:
                 self.stop(f"{self._last_failure}; check base_url")
             self.breaker.failed(now, probe)
-            if call.verdict.outcome != "timeout":
-                self._failing.add(key)
             if call.wait:
                 self._pause(call.wait, now)
             return
         self.passes += 1
-        self._failing.clear()
+        self._answered_began = max(self._answered_began, began)
         self.learnt.passed(now)
         self.concurrency.succeeded()
         if self.breaker.succeeded(now, probe):
