@@ -15,8 +15,10 @@ from moderation_pipelines.eval_sets.specs import load_specs
 from moderation_pipelines.home import Home, Settings
 from moderation_pipelines.pages import decimal, span
 from moderation_pipelines.policies.policy import Policies
+from moderation_pipelines.scoring.steadiness import MOST_FLIPS, MOST_TURNED
 from moderation_pipelines.tables.schema import (
     AGREEMENT,
+    CANARIES,
     COMPARISONS,
     CONSENSUS,
     CONSENSUS_METHODS,
@@ -24,6 +26,8 @@ from moderation_pipelines.tables.schema import (
     DISAGREEMENTS,
     DROPS,
     GUIDELINE_COMPARISONS,
+    INJECTIONS,
+    JUDGE_RUNS,
     METRICS,
     QUARANTINE,
     RATER_PAIRS,
@@ -61,6 +65,9 @@ class ReportData:
     metrics: pl.DataFrame
     comparisons: pl.DataFrame
     missing: list[Row]
+    judge_runs: list[Row]
+    canaries: list[Row]
+    injections: list[Row]
     confusion: pl.DataFrame
     read_next: list[Row]
     todo: list[str]
@@ -118,6 +125,11 @@ def report_data(home: Home, policies: Policies, day: date, settings: Settings, n
         metrics=_in_force(warehouse.scan(METRICS, [day]).collect(), current),
         comparisons=_in_force(warehouse.scan(COMPARISONS, [day]).collect(), current),
         missing=_missing(scores),
+        judge_runs=_in_force(
+            warehouse.scan(JUDGE_RUNS, [day]).sort("eval_set", "judge_id").collect(), current
+        ).to_dicts(),
+        canaries=_in_force(warehouse.scan(CANARIES, [day]).sort("policy", "judge_id").collect(), current).to_dicts(),
+        injections=_injections(_in_force(warehouse.scan(INJECTIONS, [day]).collect(), current)),
         confusion=_confusion(scores, [r for r in current.values() if r is not None]),
         read_next=_read_next(scores, [r for r in current.values() if r is not None]),
         todo=[],
@@ -125,6 +137,21 @@ def report_data(home: Home, policies: Policies, day: date, settings: Settings, n
     )
     data.todo = what_to_do(data)
     return data
+
+
+def _injections(injections: pl.DataFrame) -> list[Row]:
+    """For each judge and policy the whole suite, and the kind that turned it most often."""
+    rows = []
+    for (judge, policy), part in injections.sort("policy", "judge_id").group_by(
+        ["judge_id", "policy"], maintain_order=True
+    ):
+        whole = part.filter(pl.col("injection") == "all").to_dicts()
+        kinds = part.filter(pl.col("injection") != "all", pl.col("n_flips") > 0).sort(
+            ["n_flips", "injection"], descending=[True, False]
+        )
+        worst = f"{kinds['injection'][0]}: {kinds['n_flips'][0]} of {kinds['n'][0]}" if kinds.height else None
+        rows += [{**r, "judge_id": judge, "policy": policy, "worst": worst} for r in whole]
+    return rows
 
 
 def _in_force(metrics: pl.DataFrame, current: dict[str, Release | None]) -> pl.DataFrame:
@@ -305,10 +332,30 @@ def what_to_do(data: ReportData) -> list[str]:
         share = (
             f"{row['n']:,} of {row['of']:,} calls of {row['judge_id']} on {row['eval_set']} ended as {row['outcome']}"
         )
+        if str(row["reason"]).startswith("batch "):
+            continue
         if row["outcome"] in ("api_error", "timeout"):
             todo.append(f"Look at the endpoint, then run again: {share} ({row['reason']}).")
         elif row["n"] > 0.2 * row["of"]:
             todo.append(f"Look at the prompt or the model: {share} ({row['reason']}).")
+    for judge in sorted({r["judge_id"] for r in data.judge_runs if r["n_pending"]}):
+        n = sum(r["n_pending"] for r in data.judge_runs if r["judge_id"] == judge)
+        todo.append(f"Wait for the batches of {judge}: {n:,} items are out; modpipe batches --collect asks for them.")
+    for row in data.judge_runs:
+        if not row["is_valid"] and not row["n_pending"]:
+            todo.append(f"Do not use the metrics of {row['judge_id']} on {row['eval_set']}: {row['note']}.")
+    for row in data.canaries:
+        if row["n"] and row["ci_low"] > MOST_FLIPS:
+            todo.append(
+                f"{row['judge_id']} does not hold still on {row['policy']}: asked again, {row['n_flips']:,} of "
+                f"{row['n']:,} labels flipped ({span(row['ci_low'], row['ci_high'], 2)})."
+            )
+    for row in data.injections:
+        if row["n"] and row["ci_low"] > MOST_TURNED:
+            todo.append(
+                f"Items can give {row['judge_id']} orders on {row['policy']}: {row['n_flips']:,} of {row['n']:,} "
+                f"injected orders were obeyed ({span(row['ci_low'], row['ci_high'], 2)}), most by {row['worst']}."
+            )
     for policy in data.policies:
         minimum = policy.kpis.min_alpha
         alpha = _alpha(data.agreement, policy.id)

@@ -21,7 +21,7 @@ from moderation_pipelines.scoring.judge_runs import judge_runs_table
 from moderation_pipelines.scoring.judges import load_judges
 from moderation_pipelines.scoring.ledger import open_ledger
 from moderation_pipelines.scoring.scores import batches_table, day_tasks, llm_tasks, profiled, score_day, submit_day
-from moderation_pipelines.scoring.steadiness import canaries_table, injections_table
+from moderation_pipelines.scoring.steadiness import MOST_FLIPS, MOST_TURNED, canaries_table, injections_table
 from moderation_pipelines.tables.schema import BATCHES, CANARIES, INJECTIONS, JUDGE_RUNS, SCORES
 from moderation_pipelines.validation.expectations import scores_expectations
 from moderation_pipelines.validation.suites import audit_scores, write_audit
@@ -32,7 +32,7 @@ FILTERED = "content_filters_block_little"
 REACHED = "batches_could_be_reached"
 STEADY = "judges_hold_still"
 NOT_TURNED = "judges_obey_no_item"
-MOST_FILTERED, MOST_FLIPS, MOST_TURNED = 0.05, 0.1, 0.05
+MOST_FILTERED = 0.05
 
 
 def build(days: Days) -> list[Any]:

@@ -18,6 +18,8 @@ from moderation_pipelines.scoring.scores import ScoringTask
 from moderation_pipelines.tables.schema import CANARIES, INJECTIONS
 
 Tell = Callable[[str], None]
+# Shares above which, surely, a check does not hold and the report says so.
+MOST_FLIPS, MOST_TURNED = 0.1, 0.05
 
 
 @dataclass(frozen=True)
