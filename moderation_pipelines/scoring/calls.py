@@ -24,7 +24,7 @@ _TOO_LONG = frozenset({"context_length_exceeded", "string_above_max_length", "re
 Result = Literal["answer", "broken", "limited", "refused"]
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True)
 class Call:
     """One call's end.
 

@@ -8,10 +8,9 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from dataclasses import dataclass
 from datetime import date
 from fractions import Fraction
-from typing import Any
+from typing import Any, NamedTuple
 
 from pydantic import Field
 
@@ -20,6 +19,7 @@ from moderation_pipelines.policies.policy import Strict
 PICO = 10**12
 _LARGEST_COUNT = 2**40
 _LARGEST_COST = 2**53
+_ONE = Fraction(1)
 
 
 class Price(Strict):
@@ -34,8 +34,7 @@ class Price(Strict):
     since: date | None = Field(default=None, strict=False)
 
 
-@dataclass(frozen=True, slots=True)
-class Usage:
+class Usage(NamedTuple):
     """Tokens of one answer as billed; None where the endpoint does not say. Cached and written ones are part of input,
     reasoning is part of output."""
 
@@ -61,6 +60,8 @@ class Rates:
         self.output = _per_token(price.output_usd_per_million)
         self.tiers = {name: Fraction(str(factor)) for name, factor in price.tiers.items()}
         self.batch = Fraction(str(price.batch_factor))
+        self._dearest = max(self.read, self.cached, self.write)
+        self._dearest_tier = max([Fraction(1), *self.tiers.values()])
 
     def cost(self, usage: Usage, batch: bool = False) -> int | None:
         """Picodollars of an answer, rounded up, 9,007 dollars at most; None when the endpoint gave no usage."""
@@ -70,16 +71,16 @@ class Rates:
         written = min(usage.cache_write or 0, usage.input - cached)
         plain = usage.input - cached - written
         total = plain * self.read + cached * self.cached + written * self.write + usage.output * self.output
-        factor = self.tiers.get(usage.tier or "", Fraction(1))
+        factor = self.tiers.get(usage.tier, _ONE) if usage.tier is not None else _ONE
         if batch:
             factor *= self.batch
         return min(total if factor == 1 else math.ceil(total * factor), _LARGEST_COST)
 
     def most(self, input_tokens: int, output_tokens: int, batch: bool = False) -> int:
         """The most a request can cost: the dearest rate for all it reads and all it may write."""
-        dearest = max(self.read, self.cached, self.write)
-        factor = max([Fraction(1), *self.tiers.values()]) * (self.batch if batch else 1)
-        return min(math.ceil((input_tokens * dearest + output_tokens * self.output) * factor), _LARGEST_COST)
+        total = input_tokens * self._dearest + output_tokens * self.output
+        factor = self._dearest_tier * self.batch if batch else self._dearest_tier
+        return min(total if factor == 1 else math.ceil(total * factor), _LARGEST_COST)
 
 
 def _per_token(usd_per_million: float) -> int:

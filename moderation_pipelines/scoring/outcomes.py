@@ -29,7 +29,7 @@ _REFUSAL = re.compile(
 _LOOP = re.compile(r"\s{64,}\Z")
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True)
 class Verdict:
     """What an answer says. ``label`` and the rest are None unless the outcome is ``verdict``.
 
@@ -77,7 +77,7 @@ def answer_schema(labels: LabelSet) -> dict[str, Any]:
     }
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True)
 class _Reply:
     """An answer in the terms all interfaces share."""
 
@@ -229,7 +229,7 @@ def refused_by_filter(status: int, body: object) -> Verdict | None:
     )
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True)
 class Parsed:
     """What could be read from an answer's text."""
 

@@ -20,7 +20,7 @@ LOOPBACK = ("127.0.0.1", "localhost", "::1")
 Broken = Literal["timeout", "refused", "unresolved", "certificate", "tls", "connection", "client"]
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True)
 class Reply:
     """An HTTP answer, whatever its status. Header names are found in any case."""
 

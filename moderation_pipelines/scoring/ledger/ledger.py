@@ -117,7 +117,7 @@ class Run:
     budget: int | None = None
 
 
-@dataclass(frozen=True)
+@dataclass(slots=True)
 class Settlement:
     """The end of a call: the attempt, what is kept of it, and whether its claim goes on (for another attempt, which
     may cost ``hold_more`` than this one)."""

@@ -52,7 +52,7 @@ class Answer(NamedTuple):
 ANSWER_COLUMNS = Answer._fields
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True)
 class Attempt:
     """One call: what came of it and whether it was billed. ``maybe``: no answer came, and it may have cost ``cost``."""
 
@@ -69,7 +69,7 @@ class Attempt:
     at: str = ""
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True)
 class Claim:
     """A request about to be sent, and the most one call of it can cost. ``seen``: when the answer that is to be asked
     for again was given; without it a settled request is never asked again."""
@@ -92,7 +92,7 @@ class Failure:
     run: str = ""
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True)
 class Grant:
     """What became of a claim: ``go`` (send it), ``known`` (answered meanwhile), ``taken`` (another run has it), or
     ``over_budget``."""
