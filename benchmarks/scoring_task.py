@@ -18,7 +18,7 @@ from typing import Any
 
 from moderation_pipelines.prompting.prompts import Prompt
 from moderation_pipelines.scoring.capabilities import profile_of
-from moderation_pipelines.scoring.engine import Item, Job, run_async, score, settled_items
+from moderation_pipelines.scoring.engine import Item, Job, calm_collector, run_async, score, settled_items
 from moderation_pipelines.scoring.judges import Endpoint, Judge
 from moderation_pipelines.scoring.ledger import Answer, Attempt, Claim, Ledger
 from moderation_pipelines.scoring.ledger.databases import SqliteDatabase
@@ -187,7 +187,7 @@ def fill(n: int, folder: str) -> Job:
 
 
 def warm(n: int, folder: str) -> dict[str, float]:
-    """A run in which all is settled: plan, check, read back, write Parquet. The ledger is filled in another process."""
+    """A run in which all is settled: render, key, read the ledger, write Parquet. It is filled in another process."""
     subprocess.run([sys.executable, __file__, "fill", str(n), folder], check=True, stdout=subprocess.DEVNULL)
     import pyarrow as pa
     import pyarrow.parquet as pq
@@ -195,11 +195,10 @@ def warm(n: int, folder: str) -> dict[str, float]:
     job = job_for("http://127.0.0.1:9/v1", 512, "direct")
     columns = ("outcome", "label", "p_violating", "rationale", "input_tokens", "output_tokens", "cost", "created_at")
     started = time.perf_counter()
-    with Ledger(SqliteDatabase(Path(folder) / "ledger.sqlite")) as book:
-        done = score(job, lambda: items(n), book, n)
-        assert (done.progress.known, done.progress.calls) == (n, 0), done
+    with Ledger(SqliteDatabase(Path(folder) / "ledger.sqlite")) as book, calm_collector():
         writer = None
-        for chunk in settled_items(job, lambda: items(n), book, done):
+        for chunk in settled_items(job, lambda: items(n), book):
+            assert all(isinstance(end, Answer) for _, _, end in chunk)
             table = pa.table({
                 "item_id": [i[0] for i, _, _ in chunk], "request_key": [k for _, k, _ in chunk],
                 **{c: [getattr(a, c) for _, _, a in chunk] for c in columns},

@@ -341,6 +341,16 @@ def test_too_much_missing_makes_a_run_invalid_and_says_why(small: SmallHome, tmp
     assert why_invalid(20, 100, 0.2) is None
 
 
+def test_a_budget_without_a_price_in_force_asks_nothing(small: SmallHome, tmp_path: Path) -> None:
+    app = FakeEndpoint()
+    late = Price(input_usd_per_million=1.0, output_usd_per_million=2.0, since=date(2026, 4, 1))
+    with serving_fake(app) as url, sqlite_ledger(tmp_path) as ledger:
+        done = score_day([task_for(small, url, price=late, budget_usd=1.0)], ledger, DAY)
+        assert plan_run(done.tasks[0], ledger, DAY).cost_usd is None
+    assert app.calls == 0
+    assert done.unanswered[0].endswith("llm has a budget but no price in force on 2026-03-02")
+
+
 def test_a_judge_that_cannot_be_asked_stops_no_other(
     small: SmallHome, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

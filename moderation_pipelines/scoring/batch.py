@@ -103,6 +103,8 @@ def submit(job: Job, items: Reader, ledger: Ledger, folder: Path, price: Price |
 
     Raises :class:`EndpointStop` when the endpoint cannot be asked: what was built stays claimed and goes on next time.
     """
+    if job.refusal is not None:
+        raise EndpointStop(job.refusal)
     key = api_key(job.endpoint)
     submitted = 0
     with ledger.exclusive(f"batches-{job.account}"):

@@ -9,11 +9,13 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import gc
 import os
 import random
 import time
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 from datetime import UTC, date, datetime
 from typing import Any
@@ -40,7 +42,8 @@ Reader = Callable[[], Iterable[Sequence[Item]]]
 
 @dataclass(frozen=True)
 class Job:
-    """One judge on one set of items. ``account`` is whom its spending counts for, ``budget`` in picodollars."""
+    """One judge on one set of items. ``account`` is whom its spending counts for, budgets are in picodollars.
+    ``refusal`` says why it must not be asked at all."""
 
     account: str
     template: RequestTemplate
@@ -54,6 +57,7 @@ class Job:
     max_item_characters: int = 60_000
     retry_errors: bool = False
     what: str = ""
+    refusal: str | None = None
 
 
 @dataclass
@@ -141,6 +145,17 @@ def run_async(main: Any) -> Any:
         return runner.run(main)
 
 
+@contextmanager
+def calm_collector() -> Iterator[None]:
+    """Fewer rounds of the garbage collector while many short-lived rows are made: nothing here is cyclic."""
+    before = gc.get_threshold()
+    gc.set_threshold(max(before[0], 50_000), before[1], before[2])
+    try:
+        yield
+    finally:
+        gc.set_threshold(*before)
+
+
 def score(
     job: Job,
     items: Reader,
@@ -156,13 +171,16 @@ def score(
     Raises :class:`EndpointStop` when the key is not in the environment, :class:`UserError` when the ledger cannot be
     written.
     """
+    if job.refusal is not None:
+        raise EndpointStop(job.refusal)
     key = api_key(job.endpoint)
     run = ledger.begin(job.account, job.day, job.what, job.budget)
     progress = Progress(total)
     engine = _Engine(job, items, ledger, run, key, progress, tell)
     stopped = "it was interrupted"
     try:
-        stopped = run_async(engine.run())
+        with calm_collector():
+            stopped = run_async(engine.run())
     finally:
         report = RunReport(run.id, progress, stopped)
         with contextlib.suppress(UserError):
@@ -310,26 +328,24 @@ class _Engine:
 
     async def _feed_chunk(self, chunk: Sequence[Item], first: bool) -> None:
         template, limit = self.template, self.job.max_item_characters
-        items: dict[bytes, bytes] = {}
-        keys, long = [], []
-        for _, text, context in chunk:
-            item = template.item(text, context)
-            key = template.key(item)
-            keys.append(key)
-            if len(text) + len(context or "") > limit:
-                long.append(key)
-            else:
-                items[key] = item
-        todo = await asyncio.to_thread(self._unanswered, list(dict.fromkeys(keys)), first)
+        bodies = [template.item(text, context) for _, text, context in chunk]
+        keys = [template.key(body) for body in bodies]
+        items = dict(zip(keys, bodies, strict=True))
+        todo = await asyncio.to_thread(self._unanswered, list(items), first)
+        if not todo:
+            self.progress.known += len(keys) if first else 0
+            self.progress.done += len(keys) if first else 0
+            return
+        long = {k for k, (_, text, context) in zip(keys, chunk, strict=True) if len(text) + len(context or "") > limit}
         if first:
             there = len(keys) - sum(1 for k in keys if k in todo)
             self.progress.known += there
             self.progress.done += there
-        too_long = [k for k in long if k in todo]
+        too_long = [k for k in items if k in long and k in todo]
         if too_long:
             error = f"the item has more than {limit:,} characters (max_item_characters)"
-            self._fail([Failure(k, "api_error", "too_long", error, 0) for k in dict.fromkeys(too_long)])
-        wanted = [k for k in items if k in todo]
+            self._fail([Failure(k, "api_error", "too_long", error, 0) for k in too_long])
+        wanted = [k for k in items if k in todo and k not in long]
         repeated = sum(1 for k in keys if k in todo) - len(wanted) - len(too_long)
         self.progress.done += repeated if first else 0
         step = max(1, self.endpoint.concurrency // 4)

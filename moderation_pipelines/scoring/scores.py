@@ -31,6 +31,7 @@ from moderation_pipelines.scoring.engine import (
     Progress,
     Reader,
     RunReport,
+    calm_collector,
     score,
     settled_items,
 )
@@ -105,8 +106,7 @@ class ScoringTask:
     def job(self, day: date, retry_errors: bool = False, salt: str = "") -> Job:
         """The engine's job for this task."""
         judge, price = self.judge, self.price(day)
-        if price is None and (judge.budget_usd is not None or judge.budget_usd_per_run is not None):
-            raise EndpointStop(f"{self.judge_id} has a budget but no price in force on {day}: give it one (since: …)")
+        unpriced = price is None and (judge.budget_usd is not None or judge.budget_usd_per_run is not None)
         return Job(
             account=self.judge_id,
             template=self.template(salt),
@@ -120,6 +120,7 @@ class ScoringTask:
             max_item_characters=judge.max_item_characters,
             retry_errors=retry_errors,
             what=self.name,
+            refusal=f"{self.judge_id} has a budget but no price in force on {day}" if unpriced else None,
         )
 
 
@@ -229,10 +230,14 @@ def score_day(
     unanswered: list[str] = []
     profiled: list[ScoringTask] = []
     for given in tasks:
-        task, report, why = _score_task(given, ledger, day, tell, retry_errors)
+        task, why = _able(given, ledger)
         profiled.append(task)
-        answered += 0 if report is None else _new_answers(report)
-        frame = score_rows(task, day, ledger, report, why)
+        # Mostly all is answered already: one pass tells.
+        frame = score_rows(task, day, ledger, None, why)
+        if why is None and task.judge.via == "live" and (retry_errors or frame["via"].null_count()):
+            report, why = _ask(task, ledger, day, tell, retry_errors)
+            answered += 0 if report is None else _new_answers(report)
+            frame = score_rows(task, day, ledger, report, why)
         failed = frame.filter(pl.col("outcome").is_in(["api_error", "timeout"]))
         waiting = failed.filter(pl.col("kind") == "batch_pending").height
         if failed.height > waiting:
@@ -279,29 +284,31 @@ def batches_table(ledger: Ledger, day: date) -> pl.DataFrame:
     return pl.DataFrame(rows, schema=BATCHES.schema)
 
 
-def _score_task(
-    task: ScoringTask, ledger: Ledger, day: date, tell: Tell | None, retry_errors: bool
-) -> tuple[ScoringTask, RunReport | None, str | None]:
-    """(the task with its endpoint's capabilities, what the engine did, why it could not be asked at all)."""
+def _able(task: ScoringTask, ledger: Ledger) -> tuple[ScoringTask, str | None]:
+    """(the task with its endpoint's capabilities, why it could not be asked for them)."""
     try:
-        task = with_profile(task, ledger) if task.training is None else task
+        return (with_profile(task, ledger) if task.training is None else task), None
     except EndpointStop as stop:
-        return task, None, str(stop)
-    if task.judge.via == "batch":
-        return task, None, None
+        return task, str(stop)
+
+
+def _ask(
+    task: ScoringTask, ledger: Ledger, day: date, tell: Tell | None, retry_errors: bool
+) -> tuple[RunReport | None, str | None]:
+    """(what the engine did, why it could not ask at all)."""
     job, items, told = task.job(day, retry_errors), once_each(task.items), _told(tell, task.name)
     price = task.price(day)
     if price is not None:
         ledger.note_price(task.judge.model, price)
     with ExitStack() as stack:
-        if task.training is not None and not all_known(job, items, ledger):
+        if task.training is not None:
             model = BaselineModel(task.training)
             url = stack.enter_context(serving(BaselineApp({task.training.model: model})))
             job = replace(job, endpoint=job.endpoint.model_copy(update={"base_url": url}))
         try:
-            return task, score(job, items, ledger, task.rows, told), None
+            return score(job, items, ledger, task.rows, told), None
         except EndpointStop as stop:
-            return task, None, str(stop)
+            return None, str(stop)
 
 
 def once_each(items: Reader) -> Reader:
@@ -314,15 +321,6 @@ def once_each(items: Reader) -> Reader:
         return kept
 
     return read
-
-
-def all_known(job: Job, items: Reader, ledger: Ledger) -> bool:
-    """Whether every item of a job has its answer."""
-    for chunk in items():
-        keys = {job.template.key(job.template.item(text, context)) for _, text, context in chunk}
-        if len(ledger.known_keys(list(keys))) < len(keys):
-            return False
-    return True
 
 
 def _new_answers(report: RunReport) -> int:
@@ -351,10 +349,11 @@ def score_rows(
 ) -> pl.DataFrame:
     """The ``scores`` rows of one task, from the ledger. ``why`` is the reason of items that were not asked for."""
     parts = []
-    for chunk in settled_items(task.job(day), task.items, ledger, report):
-        if task.judge.via == "batch":
-            chunk = _in_batches(chunk, ledger)
-        parts.append(_rows(task, day, chunk, why))
+    with calm_collector():
+        for chunk in settled_items(task.job(day), task.items, ledger, report):
+            if task.judge.via == "batch":
+                chunk = _in_batches(chunk, ledger)
+            parts.append(_rows(task, day, chunk, why))
     return pl.concat(parts) if parts else SCORES.empty()
 
 
