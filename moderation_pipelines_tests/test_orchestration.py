@@ -36,6 +36,25 @@ GROUPS = {
 }
 
 
+def test_a_killed_run_holds_up_no_later_one(small: SmallHome) -> None:
+    import os
+
+    from moderation_pipelines.orchestration.runner import PROCESS_TAG, end_dead_runs
+
+    host, gone = os.uname().nodename, 2**22 + 5  # beyond the largest process number
+    with dg.instance_for_test() as instance:
+        job = build_defs(small.home, Settings()).resolve_job_def("process_day")
+        runs = {
+            pid: instance.create_run_for_job(
+                job, tags={PROCESS_TAG: f"{host}:{pid}"}, status=dg.DagsterRunStatus.STARTED
+            ).run_id
+            for pid in (gone, os.getpid())
+        }
+        end_dead_runs(instance)
+        statuses = {pid: instance.get_run_by_id(run).status for pid, run in runs.items()}  # type: ignore[union-attr]
+    assert statuses == {gone: dg.DagsterRunStatus.FAILURE, os.getpid(): dg.DagsterRunStatus.STARTED}
+
+
 def test_assets_groups_owners_and_descriptions(small: SmallHome) -> None:
     specs = list(build_defs(small.home, Settings()).resolve_all_asset_specs())
     found: dict[str, set[str]] = {}

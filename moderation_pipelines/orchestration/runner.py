@@ -23,6 +23,7 @@ from moderation_pipelines.tables.schema import DROPS
 from moderation_pipelines.tables.warehouse import Warehouse, write_text
 
 REPORT = dg.AssetKey("report")
+PROCESS_TAG = "moderation/process"
 
 
 @dataclass(frozen=True)
@@ -145,6 +146,7 @@ def run_line(
     _quiet_libraries()
     definitions = build_defs(home, settings, pipeline=Pipeline(home, settings, step, retry_errors))
     with instance_of(home) as instance:
+        end_dead_runs(instance)
         for day in chosen:
             job = DAILY_METRICS if day == chosen[-1] else PROCESS_DAY
             step(f"{day}: {'everything' if job == DAILY_METRICS else 'ingest, consensus, agreement'}")
@@ -164,6 +166,25 @@ def run_line(
     return summary
 
 
+def end_dead_runs(instance: dg.DagsterInstance) -> None:
+    """Mark runs of ``modpipe run`` whose process was killed as failed: else they hold up every later run."""
+    going = dg.RunsFilter(statuses=[dg.DagsterRunStatus.STARTED, dg.DagsterRunStatus.STARTING])
+    for run in instance.get_runs(going):
+        host, _, pid = run.tags.get(PROCESS_TAG, "").partition(":")
+        if host == os.uname().nodename and pid.isdigit() and not _is_running(int(pid)):
+            instance.report_run_failed(run, "its process has ended")
+
+
+def _is_running(pid: int) -> bool:
+    try:
+        os.kill(pid, 0)
+    except ProcessLookupError:
+        return False
+    except PermissionError:
+        return True
+    return True
+
+
 def _execute(
     definitions: dg.Definitions,
     job: str,
@@ -177,7 +198,7 @@ def _execute(
         partition_key=str(day),
         raise_on_error=False,
         run_config=console_from("CRITICAL"),
-        tags=tags,
+        tags={PROCESS_TAG: f"{os.uname().nodename}:{os.getpid()}", **(tags or {})},
         asset_selection=None if only is None else [only],
     )
 

@@ -43,7 +43,6 @@ class Gate:
         self.passes = 0
         self._answered_began = 0.0
         self._limited_since: float | None = None
-        self._started = now
         self._last_failure = ""
 
     def stop(self, why: str) -> None:
