@@ -137,52 +137,52 @@ def key(k: int) -> bytes:
     return hashlib.blake2b(k.to_bytes(8, "big"), digest_size=16).digest()
 
 
+ANSWER = Answer(
+    "verdict", label="bad", p_violating=0.8, p_source="stated", rationale="a short reason", input_tokens=500,
+    output_tokens=40, cost=123456, latency_ms=200.0, attempts=1, model_returned="m", first_day=str(DAY),
+    created_at="2026-01-01T00:00:00.000+00:00",
+)  # fmt: skip
+
+
+def settled(claim: Claim) -> Settlement:
+    attempt = Attempt(claim.key, 1, "verdict", None, "yes", 900, Usage(500, 0, None, 40, None), 200.0, 200, None, "t")
+    return Settlement(claim, attempt, ANSWER)
+
+
 def ledger(n: int, folder: str) -> dict[str, float]:
-    """Claims, attempts and answers of ``n`` requests, in groups of a hundred; then a check of random keys."""
-    answer = Answer(
-        "verdict", label="bad", p_violating=0.8, p_source="stated", rationale="a short reason", input_tokens=500,
-        output_tokens=40, cost=123456, latency_ms=200.0, attempts=1, model_returned="m", first_day=str(DAY),
-        created_at="2026-01-01T00:00:00.000+00:00",
-    )  # fmt: skip
-    usage, group = Usage(500, 0, None, 40, None), 100
+    """At ``n`` rows: claims, attempts and answers of 50,000 more in groups of a hundred; then a check of known keys.
+
+    The rows before are filled in without claims, in large groups, in the order of their random keys.
+    """
+    more, group = 50_000, 100
     with Ledger(SqliteDatabase(Path(folder) / "ledger.sqlite")) as book:
         run = book.begin("j", DAY, budget=10**18)
-        started = last = time.perf_counter()
-        for start in range(0, n, group):
-            if start == n - 50_000:
-                last = time.perf_counter()
-            claims = [Claim(key(k), 1000) for k in range(start, min(n, start + group))]
+        before = sorted(key(k) for k in range(n))
+        for start in range(0, n, 50_000):
+            book.settle(run, [settled(Claim(k, 0)) for k in before[start : start + 50_000]])
+        keys = before[:: max(1, n // 200_000)]
+        del before
+        started = time.perf_counter()
+        for start in range(n, n + more, group):
+            claims = [Claim(key(k), 1000) for k in range(start, start + group)]
             book.claim(run, claims)
-            book.settle(run, [
-                Settlement(c, Attempt(c.key, 1, "verdict", None, "yes", 900, usage, 200.0, 200, None, "t"), answer)
-                for c in claims
-            ])  # fmt: skip
-        ended = time.perf_counter()
-        step = max(1, n // 200_000)
-        keys = [key(k) for k in range(0, n, step)]
-        checked = time.perf_counter()
+            book.settle(run, [settled(c) for c in claims])
+        writing = time.perf_counter() - started
+        started = time.perf_counter()
         for start in range(0, len(keys), 2000):
             assert len(book.known_keys(keys[start : start + 2000])) == len(keys[start : start + 2000])
-        checking = time.perf_counter() - checked
-    return {
-        "writes": n / (ended - started), "last_writes": 50_000 / (ended - last) if n > 50_000 else 0.0,
-        "checks": len(keys) / checking, "peak_mib": peak(),
-    }  # fmt: skip
+        checking = time.perf_counter() - started
+    return {"writes": more / writing, "checks": len(keys) / checking, "peak_mib": peak()}
 
 
 def fill(n: int, folder: str) -> Job:
     """A ledger in which every item of ``items(n)`` is settled."""
     job = job_for("http://127.0.0.1:9/v1", 128, "direct")
-    answer = Answer(
-        "verdict", label="bad", p_violating=0.8, p_source="stated", rationale="a short reason", input_tokens=500,
-        output_tokens=40, cost=123456, latency_ms=200.0, attempts=1, model_returned="m", first_day=str(DAY),
-        created_at="2026-01-01T00:00:00.000+00:00",
-    )  # fmt: skip
     with Ledger(SqliteDatabase(Path(folder) / "ledger.sqlite")) as book:
         run = book.begin("j", DAY)
         for chunk in items(n):
             keys = [job.template.key(job.template.item(text, context)) for _, text, context in chunk]
-            book.settle(run, [Settlement(Claim(k, 0), None, answer) for k in keys])
+            book.settle(run, [Settlement(Claim(k, 0), None, ANSWER) for k in keys])
     return job
 
 

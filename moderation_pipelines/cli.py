@@ -163,6 +163,7 @@ def _print_plan(home: Home, day: date | None, retry_errors: bool) -> None:
     from moderation_pipelines.scoring.ledger import open_ledger
     from moderation_pipelines.scoring.planning import plan_day
     from moderation_pipelines.scoring.scores import day_tasks
+    from moderation_pipelines.scoring.steadiness import INJECTIONS_SUITE, one_per_policy
     from moderation_pipelines.tables.warehouse import Warehouse
 
     policies = checked_policies(home)
@@ -193,6 +194,9 @@ def _print_plan(home: Home, day: date | None, retry_errors: bool) -> None:
     unpriced = len(plans) - len(priced)
     total += f" ({unpriced} without a price)" if priced and unpriced else ""
     out.print(f"\n{sum(p.to_ask for p in plans):,} requests, {total}. Tokens: {plans[0].basis}.")
+    extra = sum(t.judge.canary + t.judge.injections * len(INJECTIONS_SUITE) for t in one_per_policy(tasks))
+    if extra:
+        out.print(f"Besides, up to {extra:,} calls a day for canaries and, once per prompt, injections.")
     out.print("On the releases as they stand; drops that are new may change them. Nothing was sent.")
 
 
@@ -213,6 +217,8 @@ def _run_line(
     with _progress() as tell:
         summary = run_line(home, settings, since, until, only, tell, retry_errors)
     seconds = (datetime.now(UTC) - started).total_seconds()
+    if any(f.step in ("scoring", "metrics") and f.run_id for f in summary.failed):
+        err.print("Scores or metrics were not made: what is shown of judges is from an earlier run.", style="red")
     _print_results(home, summary.last_day)
     days = f"{len(summary.days)} day{'' if len(summary.days) == 1 else 's'}"
     out.print(f"\n{days} in {seconds:.0f} s; {summary.new_answers:,} new judge answers.")

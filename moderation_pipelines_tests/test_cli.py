@@ -129,7 +129,7 @@ def test_a_judge_that_cannot_be_asked_stops_no_other_and_fails_the_run(small: Sm
     small.deliver("labels", "l.jsonl", votes)
     done = modpipe("run", "--home", str(small.home.root))
     assert done.returncode == 1
-    assert "calls failed: http://127.0.0.1:9/v1: the environment variable NO_SUCH_KEY is not set" in done.stderr
+    assert "items have no answer: http://127.0.0.1:9/v1: the environment variable NO_SUCH_KEY is not set" in done.stderr
     assert "Traceback" not in done.stderr
     assert "baseline-ngram" in done.stdout
     report = (small.home.reports / str(DAY) / "report.html").read_text()

@@ -124,7 +124,11 @@ def test_a_long_wait_parks_the_run(tmp_path: Path) -> None:
         assert [got[n].outcome for n in "abc"] == ["verdict", "api_error", "api_error"]
         assert "parked" in (got["c"].error or "")
         assert ledger.count("claims") == 0
-    assert app.asked == {"a": 1, "b": 1}
+        assert app.asked == {"a": 1, "b": 1}
+        # What was not asked for failed too: --retry-errors asks for it.
+        app.script = good
+        got, _ = run(job_for(endpoint, retry_errors=True), ["a", "b", "c", "new"], ledger)
+    assert [got[n].outcome for n in ("a", "b", "c", "new")] == ["verdict", "verdict", "verdict", "api_error"]
 
 
 @pytest.mark.parametrize("transport", TRANSPORTS)

@@ -360,7 +360,7 @@ def test_a_judge_that_cannot_be_asked_stops_no_other(
         done = score_day([bad, task_for(small, url, model="n")], ledger, DAY)
     assert done.scores.group_by("outcome").len().sort("outcome").rows() == [("api_error", 60), ("verdict", 60)]
     assert done.unanswered == [
-        f"llm on harassment: 60 of 60 calls failed: {url}: the environment variable NO_SUCH_KEY is not set"
+        f"llm on harassment: 60 of 60 items have no answer: {url}: the environment variable NO_SUCH_KEY is not set"
     ]
 
 
@@ -392,7 +392,7 @@ def test_an_endpoint_that_cannot_be_probed_is_told(small: SmallHome, tmp_path: P
     with sqlite_ledger(tmp_path) as ledger:
         done = score_day([task_for(small, "http://127.0.0.1:9/v1", 3, endpoint={"probe": True})], ledger, DAY)
     assert done.unanswered == [
-        "llm on harassment: 3 of 3 calls failed: http://127.0.0.1:9/v1 cannot be probed: no connection to 127.0.0.1:9"
+        "llm on harassment: 3 of 3 items have no answer: http://127.0.0.1:9/v1 cannot be probed: no connection to 127.0.0.1:9"
     ]
 
 
@@ -440,6 +440,21 @@ def test_a_canary_counts_flips(small: SmallHome, tmp_path: Path) -> None:
             assert app.calls == calls + 20
             canaries_table([task], ledger, date(2026, 3, 3))
             assert app.calls == calls + 40
+
+
+def test_a_canary_asks_nothing_where_there_is_nothing_to_compare_with(small: SmallHome, tmp_path: Path) -> None:
+    app = FakeEndpoint()
+    with serving_fake(app) as url, sqlite_ledger(tmp_path) as ledger:
+        task = task_for(small, url)
+        for silent in ((), ("llm",)):
+            row = canaries_table([task], ledger, DAY, silent=silent).row(0, named=True)
+            assert (row["n_asked"], row["n"], row["flip_rate"], app.calls) == (0, 0, None, 0)
+            assert injections_table([task], ledger, DAY, silent=silent)["n_asked"].sum() == 0
+        score_day([task], ledger, DAY)
+        calls = app.calls
+        canaries_table([task], ledger, DAY, silent=("llm",))
+        injections_table([task], ledger, DAY, silent=("llm",))
+        assert app.calls == calls
 
 
 def test_injections_that_are_obeyed_are_counted(small: SmallHome, tmp_path: Path) -> None:

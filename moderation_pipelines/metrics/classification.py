@@ -73,7 +73,8 @@ def auroc_and_average_precision(weights: FloatArray, truth: FloatArray, p: Float
     with np.errstate(invalid="ignore", divide="ignore"):
         precision = np.where(tp + fp > 0, tp / (tp + fp), 0.0)
     gained = ((tp - tp_before) * precision).sum(axis=1)
-    return _ratio(area, positives * negatives), _ratio(gained, positives)
+    # Sums of weights round: a perfect order must not be better than perfect.
+    return np.minimum(_ratio(area, positives * negatives), 1.0), np.minimum(_ratio(gained, positives), 1.0)
 
 
 def brier_score(weights: FloatArray, truth: FloatArray, p: FloatArray) -> FloatArray:

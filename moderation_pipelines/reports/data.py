@@ -336,6 +336,13 @@ def what_to_do(data: ReportData) -> list[str]:
             continue
         if row["outcome"] in ("api_error", "timeout"):
             todo.append(f"Look at the endpoint, then run again: {share} ({row['reason']}).")
+        elif row["outcome"] == "over_budget":
+            todo.append(
+                f"Raise the budget of {row['judge_id']}, or run again tomorrow: {row['n']:,} of {row['of']:,} items of "
+                f"{row['eval_set']} were not asked for ({row['reason']})."
+            )
+        elif row["outcome"] == "content_filter" and row["n"] > 0.05 * row["of"]:
+            todo.append(f"Read what the content filter blocks, the worst posts are among it: {share}.")
         elif row["n"] > 0.2 * row["of"]:
             todo.append(f"Look at the prompt or the model: {share} ({row['reason']}).")
     for judge in sorted({r["judge_id"] for r in data.judge_runs if r["n_pending"]}):

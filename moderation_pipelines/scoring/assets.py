@@ -20,7 +20,7 @@ from moderation_pipelines.scoring.batch import collect
 from moderation_pipelines.scoring.judge_runs import judge_runs_table
 from moderation_pipelines.scoring.judges import load_judges
 from moderation_pipelines.scoring.ledger import open_ledger
-from moderation_pipelines.scoring.scores import batches_table, day_tasks, llm_tasks, profiled, score_day, submit_day
+from moderation_pipelines.scoring.scores import batches_table, day_tasks, score_day, submit_day
 from moderation_pipelines.scoring.steadiness import MOST_FLIPS, MOST_TURNED, canaries_table, injections_table
 from moderation_pipelines.tables.schema import BATCHES, CANARIES, INJECTIONS, JUDGE_RUNS, SCORES
 from moderation_pipelines.validation.expectations import scores_expectations
@@ -89,10 +89,10 @@ def build(days: Days) -> list[Any]:
         name="scoring",
         specs=[
             table_spec(SCORES, "scoring", kinds={"openai", "polars", "parquet"}, deps=upstream),
-            table_spec(JUDGE_RUNS, "scoring", deps=upstream),
+            *(table_spec(t, "scoring", deps=upstream) for t in (JUDGE_RUNS, CANARIES, INJECTIONS)),
         ],
         partitions_def=days.daily,
-        check_specs=[*audited, asked, enough, filtered],
+        check_specs=[*audited, asked, enough, filtered, steady, obedient],
         pool=days.pool,
     )
     def scoring(
@@ -102,6 +102,10 @@ def build(days: Days) -> list[Any]:
         with told_plainly(), open_ledger(home.ledger) as ledger:
             tasks, notes = day_tasks(home, pipeline.policies(), warehouse)
             done = score_day(tasks, ledger, day, pipeline.tell, pipeline.retry_errors)
+            # Whose budget is used up, or who is only asked for what failed, is asked nothing more.
+            silent = {t.judge_id for t in tasks} if pipeline.retry_errors else done.out_of_budget
+            canaries = canaries_table(done.tasks, ledger, day, pipeline.tell, silent)
+            injections = injections_table(done.tasks, ledger, day, pipeline.tell, silent)
             runs = judge_runs_table(done.tasks, done.scores, ledger, day)
         results = (
             audit_scores(done.scores, sorted({t.judge_id for t in tasks}), sum(t.rows for t in tasks)) if tasks else []
@@ -124,45 +128,16 @@ def build(days: Days) -> list[Any]:
             description="; ".join(done.unanswered) or None,
         )
         yield from _judged(runs)
-        frames: tuple[Any, ...] = ((SCORES, done.scores, more), (JUDGE_RUNS, runs, {}))
+        yield from _steady(canaries, injections)
+        frames: tuple[Any, ...] = (
+            (SCORES, done.scores, more), (JUDGE_RUNS, runs, {}), (CANARIES, canaries, {}), (INJECTIONS, injections, {}),
+        )  # fmt: skip
         for table, frame, shown in frames:
             warehouse.write(table, frame, day)
             metadata = frame_metadata(frame, warehouse.file(table, day), **shown)
             yield dg.MaterializeResult(asset_key=table.name, metadata=metadata)
 
-    @dg.multi_asset(
-        name="steadiness",
-        specs=[table_spec(t, "scoring", kinds={"openai", "polars"}, deps=["scores"]) for t in (CANARIES, INJECTIONS)],
-        partitions_def=days.daily,
-        check_specs=[steady, obedient],
-        pool=days.pool,
-    )
-    def steadiness(
-        context: dg.AssetExecutionContext, pipeline: dg.ResourceParam[Pipeline]
-    ) -> Iterator[dg.AssetCheckResult | dg.MaterializeResult]:
-        home, day, warehouse = pipeline.home, day_of(context.partition_key), pipeline.warehouse
-        with told_plainly(), open_ledger(home.ledger) as ledger:
-            tasks = [profiled(t, ledger) for t in llm_tasks(home, pipeline.policies())]
-            canaries = canaries_table(tasks, ledger, day, pipeline.tell)
-            injections = injections_table(tasks, ledger, day, pipeline.tell)
-        for table, check, frame, limit in (
-            (CANARIES, STEADY, canaries, MOST_FLIPS),
-            (INJECTIONS, NOT_TURNED, injections, MOST_TURNED),
-        ):
-            whole = frame.filter(pl.col("injection") == "all") if table is INJECTIONS else frame
-            bad = whole.filter(pl.col("ci_low") > limit)
-            told = bad.select("judge_id", "policy", "flip_rate", "n").iter_rows()
-            yield dg.AssetCheckResult(
-                asset_key=table.name,
-                check_name=check,
-                passed=bad.is_empty(),
-                severity=dg.AssetCheckSeverity.WARN,
-                description="; ".join(f"{j} on {p}: {r:.0%} of {n:,}" for j, p, r, n in told) or None,
-            )
-            warehouse.write(table, frame, day)
-            yield dg.MaterializeResult(asset_key=table.name, metadata=frame_metadata(frame, warehouse.file(table, day)))
-
-    return [batches, scoring, steadiness]
+    return [batches, scoring]
 
 
 def _judged(runs: pl.DataFrame) -> Iterator[dg.AssetCheckResult]:
@@ -185,3 +160,21 @@ def _judged(runs: pl.DataFrame) -> Iterator[dg.AssetCheckResult]:
         severity=dg.AssetCheckSeverity.WARN,
         description="; ".join(shares) or None,
     )
+
+
+def _steady(canaries: pl.DataFrame, injections: pl.DataFrame) -> Iterator[dg.AssetCheckResult]:
+    """Whether judges hold still: asked again, and against orders in items."""
+    whole = injections.filter(pl.col("injection") == "all")
+    for asset, check, frame, limit in (
+        ("canaries", STEADY, canaries, MOST_FLIPS),
+        ("injections", NOT_TURNED, whole, MOST_TURNED),
+    ):
+        bad = frame.filter(pl.col("ci_low") > limit)
+        told = bad.select("judge_id", "policy", "flip_rate", "n").iter_rows()
+        yield dg.AssetCheckResult(
+            asset_key=asset,
+            check_name=check,
+            passed=bad.is_empty(),
+            severity=dg.AssetCheckSeverity.WARN,
+            description="; ".join(f"{j} on {p}: {r:.0%} of {n:,}" for j, p, r, n in told) or None,
+        )

@@ -256,7 +256,7 @@ def collect(ledger: Ledger, endpoints: Sequence[Endpoint], folder: Path, day: da
             done.problems.append(f"batch {row.name}: its endpoint {row.endpoint} is not in judges.yaml any more")
             continue
         try:
-            with ledger.exclusive(f"batch-{row.name}"):
+            with ledger.exclusive("batches-collect"):
                 now_open = {b.name: b for b in batches.open()}
                 if row.name not in now_open:
                     continue

@@ -181,6 +181,8 @@ def score(
     try:
         with calm_collector():
             stopped = run_async(engine.run())
+        if stopped is not None and not job.retry_errors:
+            note_unasked(job, items, ledger, run, stopped)
     finally:
         report = RunReport(run.id, progress, stopped)
         with contextlib.suppress(UserError):
@@ -188,19 +190,27 @@ def score(
     return report
 
 
+def note_unasked(job: Job, items: Reader, ledger: Ledger, run: Run, why: str) -> None:
+    """Note for what has no answer, and met no failure of its own in this run, why it was not asked for."""
+    for chunk in items():
+        keys = dict.fromkeys(job.template.key(job.template.item(text, context)) for _, text, context in chunk)
+        known = ledger.known_keys(list(keys))
+        missing = [k for k in keys if k not in known]
+        taken, failed = ledger.claimed(missing), ledger.failures(missing)
+        rest = [k for k in missing if k not in taken and not (k in failed and failed[k].run == run.id)]
+        ledger.fail(run, [Failure(k, "api_error", "not_asked", why, 0) for k in rest])
+
+
 def settled_items(
     job: Job, items: Reader, ledger: Ledger, report: RunReport | None = None
 ) -> Iterator[list[tuple[Item, bytes, Answer | Failure]]]:
     """Every item with its key and what became of it, chunk by chunk, in the reader's order."""
     why = "it was not asked for" if report is None else report.stopped or "it was not asked for"
-    stopped = report is not None and report.stopped is not None
     for chunk in items():
         keys = [job.template.key(job.template.item(text, context)) for _, text, context in chunk]
         answers = ledger.known(keys)
         missing = [k for k in keys if k not in answers]
         failures = ledger.failures(missing) if missing else {}
-        if stopped and failures and report is not None:
-            failures = {k: f for k, f in failures.items() if f.run == report.run}
         yield [
             (item, key, answers.get(key) or failures.get(key) or Failure(key, "api_error", "not_asked", why, 0))
             for item, key in zip(chunk, keys, strict=True)

@@ -32,6 +32,7 @@ from moderation_pipelines.scoring.engine import (
     Reader,
     RunReport,
     calm_collector,
+    note_unasked,
     score,
     settled_items,
 )
@@ -133,18 +134,16 @@ class DayScores:
     unanswered: list[str]
     tasks: list[ScoringTask]
 
+    @property
+    def out_of_budget(self) -> set[str]:
+        """Judges whose budget did not let everything through."""
+        return set(self.scores.filter(pl.col("outcome") == "over_budget")["judge_id"])
+
 
 def day_tasks(home: Home, policies: Policies, warehouse: Warehouse) -> tuple[list[ScoringTask], list[str]]:
     """The tasks of the home as it stands, and notes on what cannot be scored."""
     releases, judges = current_releases(home, policies), load_judges(home, policies)
     return scoring_tasks(home, policies, judges, releases, warehouse.scan(CONSENSUS), warehouse.scan(CONTENT))
-
-
-def llm_tasks(home: Home, policies: Policies) -> list[ScoringTask]:
-    """The tasks of the configured judges; no baseline is trained for them."""
-    judges = load_judges(home, policies)
-    releases = [r for r in current_releases(home, policies) if r.policy in policies]
-    return [t for r in releases for t in judge_tasks(home, judges, r, policies[r.policy])]
 
 
 def scoring_tasks(
@@ -246,7 +245,9 @@ def score_day(
             )  # fmt: skip
             reason = str(reasons["error"][0])
             where = "" if reason.startswith("http") or task.training else f" at {task.endpoint.base_url}"
-            unanswered.append(f"{task.name}: {failed.height - waiting} of {frame.height} calls{where} failed: {reason}")
+            unanswered.append(
+                f"{task.name}: {failed.height - waiting} of {frame.height} items have no answer{where}: {reason}"
+            )
         frames.append(frame)
     return DayScores(pl.concat(frames) if frames else SCORES.empty(), answered, unanswered, profiled)
 
@@ -308,6 +309,10 @@ def _ask(
         try:
             return score(job, items, ledger, task.rows, told), None
         except EndpointStop as stop:
+            if not retry_errors:
+                run = ledger.begin(job.account, day, job.what)
+                note_unasked(job, items, ledger, run, str(stop))
+                ledger.end(run)
             return None, str(stop)
 
 
@@ -351,9 +356,7 @@ def score_rows(
     parts = []
     with calm_collector():
         for chunk in settled_items(task.job(day), task.items, ledger, report):
-            if task.judge.via == "batch":
-                chunk = _in_batches(chunk, ledger)
-            parts.append(_rows(task, day, chunk, why))
+            parts.append(_rows(task, day, _in_batches(chunk, ledger), why))
     return pl.concat(parts) if parts else SCORES.empty()
 
 
@@ -361,8 +364,9 @@ Settled = tuple[Item, bytes, Answer | Failure]
 
 
 def _in_batches(chunk: list[Settled], ledger: Ledger) -> list[Settled]:
-    """Unanswered items say which batch they are in, if they are in one."""
-    claimed = ledger.claimed([key for _, key, end in chunk if isinstance(end, Failure)])
+    """Unanswered items say which batch they are in, if they are in one, be it that of a judge who asks the same."""
+    unanswered = [key for _, key, end in chunk if isinstance(end, Failure)]
+    claimed = ledger.claimed(unanswered) if unanswered else {}
     out: list[Settled] = []
     for item, key, end in chunk:
         if isinstance(end, Failure) and claimed.get(key, "").startswith("batch:"):

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import date
 from typing import Any
@@ -58,15 +58,24 @@ def canary_items(task: ScoringTask, n: int) -> list[Item]:
     return sorted((i for chunk in task.items() for i in chunk), key=rank)[:n]
 
 
-def canary_row(task: ScoringTask, ledger: Ledger, day: date) -> dict[str, Any]:
-    """Ask the canary items once more on this day (a rerun asks nothing) and compare with the first answers."""
-    items = canary_items(task, task.judge.canary)
-    report, why = _ask(task.job(day, salt=f"canary {day}"), items, ledger)
-    first = _answers(task.job(day), items, ledger, None)
-    again = _answers(task.job(day, salt=f"canary {day}"), items, ledger, report)
-    pairs = [(a, b) for a, b in zip(first, again, strict=True) if _is_verdict(a) and _is_verdict(b)]
+def canary_row(task: ScoringTask, ledger: Ledger, day: date, ask: bool = True) -> dict[str, Any]:
+    """Ask the canary items once more on this day (a rerun asks nothing) and compare with the first answers.
+
+    Only items that have a verdict are asked again. Without ``ask`` what was asked before is read, nothing is sent.
+    """
+    ordered = canary_items(task, 20 * task.judge.canary)
+    verdicts = [
+        (item, answer)
+        for item, answer in zip(ordered, _answers(task.job(day), ordered, ledger, None), strict=True)
+        if answer is not None and _is_verdict(answer)
+    ][: task.judge.canary]
+    items, first = [item for item, _ in verdicts], [answer for _, answer in verdicts]
+    job = task.job(day, salt=f"canary {day}")
+    report, why = _ask(job, items, ledger) if ask and items else (None, None)
+    again = _answers(job, items, ledger, report)
+    pairs = [(a, b) for a, b in zip(first, again, strict=True) if b is not None and _is_verdict(b)]
     violating = set(task.policy.violating_labels)
-    flips = [(a.label, b.label) for a, b in pairs if a is not None and b is not None and a.label != b.label]
+    flips = [(a.label, b.label) for a, b in pairs if a.label != b.label]
     interval = wilson_interval(len(flips), len(pairs))
     returned = sorted({(a.model_returned or "", a.fingerprint or "") for a in again if a is not None})
     return {
@@ -84,7 +93,7 @@ def canary_row(task: ScoringTask, ledger: Ledger, day: date) -> dict[str, Any]:
     }
 
 
-def injection_rows(task: ScoringTask, ledger: Ledger, day: date) -> list[dict[str, Any]]:
+def injection_rows(task: ScoringTask, ledger: Ledger, day: date, ask: bool = True) -> list[dict[str, Any]]:
     """Every injection in a few items that have a verdict, each asking for a label the item did not get.
 
     Items are the first of the canary order with a verdict, half of them violating where there are such. Their answers
@@ -101,7 +110,7 @@ def injection_rows(task: ScoringTask, ledger: Ledger, day: date) -> list[dict[st
             items.append((item_id, injection.applied(text, label), context))
             wanted.append(label)
         report = None
-        if why is None and items:
+        if ask and why is None and items:
             report, why = _ask(job, items, ledger)
         ends = list(zip(_answers(job, items, ledger, report), wanted, strict=True)) if items else []
         rows.append(_injection_row(task, day, injection.name, ends, why))
@@ -182,23 +191,27 @@ def one_per_policy(tasks: Sequence[ScoringTask]) -> Iterator[ScoringTask]:
             yield task
 
 
-def canaries_table(tasks: Sequence[ScoringTask], ledger: Ledger, day: date, tell: Tell | None = None) -> pl.DataFrame:
-    """The ``canaries`` rows of a day. Judges with ``canary: 0`` are left out."""
+def canaries_table(
+    tasks: Sequence[ScoringTask], ledger: Ledger, day: date, tell: Tell | None = None, silent: Collection[str] = ()
+) -> pl.DataFrame:
+    """The ``canaries`` rows of a day. Judges with ``canary: 0`` are left out; the ``silent`` are not asked anew."""
     rows = []
     for task in one_per_policy(tasks):
         if task.judge.canary:
             if tell is not None:
                 tell(f"canary: {task.name}")
-            rows.append(canary_row(task, ledger, day))
+            rows.append(canary_row(task, ledger, day, task.judge_id not in silent))
     return pl.DataFrame(rows, schema=CANARIES.schema)
 
 
-def injections_table(tasks: Sequence[ScoringTask], ledger: Ledger, day: date, tell: Tell | None = None) -> pl.DataFrame:
-    """The ``injections`` rows of a day. Judges with ``injections: 0`` are left out."""
+def injections_table(
+    tasks: Sequence[ScoringTask], ledger: Ledger, day: date, tell: Tell | None = None, silent: Collection[str] = ()
+) -> pl.DataFrame:
+    """The ``injections`` rows of a day. Judges with ``injections: 0`` are left out; the ``silent`` are not asked."""
     rows: list[Mapping[str, Any]] = []
     for task in one_per_policy(tasks):
         if task.judge.injections:
             if tell is not None:
                 tell(f"injections: {task.name}")
-            rows += injection_rows(task, ledger, day)
+            rows += injection_rows(task, ledger, day, task.judge_id not in silent)
     return pl.DataFrame(rows, schema=INJECTIONS.schema)

@@ -62,7 +62,8 @@ def _why(error: BaseException, url: str) -> NoReply:
     while seen is not None:
         if isinstance(seen, ssl.SSLCertVerificationError | aiohttp.ClientConnectorCertificateError):
             return NoReply("certificate", f"the certificate of {host} is not accepted", sent=False)
-        if isinstance(seen, aiohttp.ClientConnectorSSLError):
+        broken = seen.os_error if isinstance(seen, aiohttp.ClientConnectorError) else None
+        if isinstance(seen, aiohttp.ClientConnectorSSLError) or isinstance(broken, ssl.SSLError):
             return NoReply("tls", f"no secure connection to {host} (is it plain http?)", sent=False)
         if isinstance(seen, aiohttp.ClientConnectorDNSError):
             return NoReply("unresolved", f"the name {host} cannot be resolved", sent=False)
