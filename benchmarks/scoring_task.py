@@ -149,25 +149,28 @@ def settled(claim: Claim) -> Settlement:
     return Settlement(claim, attempt, ANSWER)
 
 
-def ledger(n: int, folder: str) -> dict[str, float]:
-    """At ``n`` rows: claims, attempts and answers of 50,000 more in groups of a hundred; then a check of known keys.
+def fill_ledger(n: int, folder: str) -> None:
+    """``n`` answers with their attempts, in large groups, in the order of their random keys."""
+    with Ledger(SqliteDatabase(Path(folder) / "ledger.sqlite")) as book:
+        run = book.begin("j", DAY)
+        keys = sorted(key(k) for k in range(n))
+        for start in range(0, n, 50_000):
+            book.settle(run, [settled(Claim(k, 0)) for k in keys[start : start + 50_000]])
 
-    The rows before are filled in without claims, in large groups, in the order of their random keys.
-    """
+
+def ledger(n: int, folder: str) -> dict[str, float]:
+    """At ``n`` rows: claims, attempts and answers of 50,000 more in groups of a hundred; then a check of known keys."""
+    subprocess.run([sys.executable, __file__, "fill_ledger", str(n), folder], check=True, stdout=subprocess.DEVNULL)
     more, group = 50_000, 100
     with Ledger(SqliteDatabase(Path(folder) / "ledger.sqlite")) as book:
         run = book.begin("j", DAY, budget=10**18)
-        before = sorted(key(k) for k in range(n))
-        for start in range(0, n, 50_000):
-            book.settle(run, [settled(Claim(k, 0)) for k in before[start : start + 50_000]])
-        keys = before[:: max(1, n // 200_000)]
-        del before
         started = time.perf_counter()
         for start in range(n, n + more, group):
             claims = [Claim(key(k), 1000) for k in range(start, start + group)]
             book.claim(run, claims)
             book.settle(run, [settled(c) for c in claims])
         writing = time.perf_counter() - started
+        keys = [key(k) for k in range(0, n, max(1, n // 200_000))]
         started = time.perf_counter()
         for start in range(0, len(keys), 2000):
             assert len(book.known_keys(keys[start : start + 2000])) == len(keys[start : start + 2000])
@@ -231,7 +234,7 @@ def main() -> None:
     task, *given = sys.argv[1:]
     with contextlib.ExitStack() as stack:
         folder = given[3] if task == "engine-direct" and len(given) > 3 else ""
-        if task == "fill":
+        if task.startswith("fill"):
             folder = given[1]
         if not folder:
             folder = stack.enter_context(tempfile.TemporaryDirectory(prefix="modpipe-bench-"))
@@ -243,8 +246,8 @@ def main() -> None:
                 found = engine(url, n, concurrency, task.removeprefix("engine-"), folder)
         elif task in ("aiohttp", "sdk-bytes", "sdk-create"):
             found = run_async(bare(task, given[0], int(given[1]), int(given[2])))
-        elif task == "fill":
-            fill(int(given[0]), folder)
+        elif task.startswith("fill"):
+            {"fill": fill, "fill_ledger": fill_ledger}[task](int(given[0]), folder)
             found = {}
         else:
             found = {"ledger": ledger, "warm": warm, "batch": batch}[task](int(given[0]), folder)

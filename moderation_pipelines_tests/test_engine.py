@@ -335,6 +335,7 @@ def test_retry_errors_asks_only_what_failed(tmp_path: Path) -> None:
 # Outages and limits
 
 
+@pytest.mark.slow
 def test_an_outage_loses_nothing_and_asks_little(tmp_path: Path) -> None:
     app = FakeEndpoint(Plan(latency_ms=20))
     names = [f"text {k}" for k in range(3000)]
@@ -379,6 +380,7 @@ def test_an_endpoint_that_is_down_from_the_start_is_given_up_soon(tmp_path: Path
     assert {e.outcome for e in got.values()} == {"api_error"}
 
 
+@pytest.mark.slow
 def test_patience_with_an_outage_ends(tmp_path: Path) -> None:
     app = FakeEndpoint(Plan(latency_ms=5))
     with running(app, tmp_path, cool_down_seconds=0.1, patience_seconds=0.5, concurrency=16) as (endpoint, ledger):
@@ -602,6 +604,7 @@ def test_what_a_batch_holds_is_not_waited_for(tmp_path: Path) -> None:
         assert ledger.claimed([held]) == {held: "batch:x"}
 
 
+@pytest.mark.slow
 def test_retry_after_zero_is_no_hot_loop(tmp_path: Path) -> None:
     app = Scripted(lambda _, n: (429, {"error": {}}, {"Retry-After": "0"}) if n <= 3 else good())
     with running(app, tmp_path) as (endpoint, ledger):
@@ -647,6 +650,7 @@ def down_for(app: FakeEndpoint, calls: int, seconds: float) -> None:
     app.down = False
 
 
+@pytest.mark.slow
 def test_a_short_outage_loses_nothing_whatever_the_concurrency(tmp_path: Path) -> None:
     for concurrency in (2, 8):
         app = FakeEndpoint(Plan(latency_ms=5))

@@ -98,6 +98,7 @@ def test_hate_multilingual(tmp_path: Path) -> None:
     assert dict(right.iter_rows()) == pytest.approx(RIGHT, abs=1e-6)
 
 
+@pytest.mark.slow
 def test_abuse_dialogue_end_to_end(tmp_path: Path) -> None:
     home = real_home("abuse_dialogue", tmp_path / "home")
     done = modpipe("run", "--home", str(home.root))
