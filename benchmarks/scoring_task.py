@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import hashlib
 import json
 import os
 import resource
@@ -14,18 +15,21 @@ import time
 from collections.abc import Iterator
 from datetime import date
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from moderation_pipelines.prompting.prompts import Prompt
 from moderation_pipelines.scoring.capabilities import profile_of
-from moderation_pipelines.scoring.engine import Item, Job, calm_collector, run_async, score, settled_items
+from moderation_pipelines.scoring.engine import Item, Job, calm_collector, run_async, score
 from moderation_pipelines.scoring.judges import Endpoint, Judge
-from moderation_pipelines.scoring.ledger import Answer, Attempt, Claim, Ledger
+from moderation_pipelines.scoring.ledger import Answer, Attempt, Claim, Ledger, open_ledger
 from moderation_pipelines.scoring.ledger.databases import SqliteDatabase
 from moderation_pipelines.scoring.ledger.ledger import Settlement
 from moderation_pipelines.scoring.money import Price, Rates, Usage
 from moderation_pipelines.scoring.outcomes import label_set
 from moderation_pipelines.scoring.wire import RequestTemplate, request_template
+
+if TYPE_CHECKING:  # the wire's tasks load neither polars nor Arrow: the engine does not
+    from moderation_pipelines.scoring.scores import ScoringTask
 
 DAY = date(2026, 1, 1)
 LABELS = label_set(["fine", "bad"], ["bad"])
@@ -178,38 +182,83 @@ def ledger(n: int, folder: str) -> dict[str, float]:
     return {"writes": more / writing, "checks": len(keys) / checking, "peak_mib": peak()}
 
 
-def fill(n: int, folder: str) -> Job:
-    """A ledger in which every item of ``items(n)`` is settled."""
-    job = job_for("http://127.0.0.1:9/v1", 128, "direct")
-    with Ledger(SqliteDatabase(Path(folder) / "ledger.sqlite")) as book:
+def task_of(folder: str) -> ScoringTask:
+    """A judge on the release in a folder."""
+    from moderation_pipelines.eval_sets.release import Release
+    from moderation_pipelines.policies.policy import Label, Policy
+    from moderation_pipelines.scoring.scores import ScoringTask
+
+    judge = Judge(endpoint="e", model="m", max_tokens=60, price=PRICE)
+    endpoint = Endpoint(base_url="http://127.0.0.1:9/v1", concurrency=512, transport="direct")
+    labels = tuple(Label(id=i, definition=i, violating=i in LABELS.violating) for i in LABELS.ids)
+    policy = Policy(id="p", title="p", version="1", labels=labels, definition="d")
+    release = Release("bench", "v0001", Path(folder))
+    return ScoringTask(
+        "j", judge, endpoint, release, policy, Prompt("p", "v1", SYSTEM, 0), profile=profile_of(endpoint)
+    )
+
+
+def fill(n: int, folder: str) -> None:
+    """A release of ``n`` items, and a ledger in which every one is settled."""
+    import polars as pl
+
+    file = Path(folder) / "items.parquet"
+    rows = (pl.DataFrame(c, schema=["item_id", "text", "context"], orient="row") for c in items(n))
+    pl.concat(rows).with_columns(pl.col("context").cast(pl.String)).write_parquet(file, compression="zstd")
+    digest = hashlib.sha256(file.read_bytes()).hexdigest()
+    (Path(folder) / "manifest.json").write_text(json.dumps({"items_sha256": digest, "policy": "p", "rows": n}))
+    template = task_of(folder).template()
+    with open_ledger(Path(folder) / "ledger.sqlite") as book:
         run = book.begin("j", DAY)
         for chunk in items(n):
-            keys = [job.template.key(job.template.item(text, context)) for _, text, context in chunk]
+            keys = [template.key(template.item(text, context)) for _, text, context in chunk]
             book.settle(run, [Settlement(Claim(k, 0), None, ANSWER) for k in keys])
-    return job
+
+
+def filled(n: int, folder: str) -> ScoringTask:
+    """What ``fill`` makes, made in another process so that its memory is not counted here."""
+    subprocess.run([sys.executable, __file__, "fill", str(n), folder], check=True, stdout=subprocess.DEVNULL)
+    return task_of(folder)
+
+
+def plan(n: int, folder: str) -> dict[str, float]:
+    """A dry run: every request of a release rendered, its tokens counted, its cost added up; none is settled yet."""
+    from moderation_pipelines.scoring.planning import plan_run
+
+    task = filled(n, folder)
+    with open_ledger(Path(folder) / "empty.sqlite") as book:
+        started = time.perf_counter()
+        planned = plan_run(task, book, DAY)
+        assert planned.to_ask == n
+        return {"seconds": time.perf_counter() - started, "peak_mib": peak()}
+
+
+def resume(n: int, folder: str) -> dict[str, float]:
+    """The engine on a release of which everything is settled: read, render, key, check."""
+    task = filled(n, folder)
+    with open_ledger(Path(folder) / "ledger.sqlite") as book:
+        started = time.perf_counter()
+        done = score(task.job(DAY), task.items, book, n)
+        assert (done.progress.known, done.progress.calls) == (n, 0)
+        return {"seconds": time.perf_counter() - started, "peak_mib": peak()}
 
 
 def warm(n: int, folder: str) -> dict[str, float]:
-    """A run in which all is settled: render, key, read the ledger, write Parquet. It is filled in another process."""
-    subprocess.run([sys.executable, __file__, "fill", str(n), folder], check=True, stdout=subprocess.DEVNULL)
-    import pyarrow as pa
+    """The rows of the scores table of a release of which everything is settled, written as Parquet."""
     import pyarrow.parquet as pq
 
-    job = job_for("http://127.0.0.1:9/v1", 512, "direct")
-    columns = ("outcome", "label", "p_violating", "rationale", "input_tokens", "output_tokens", "cost", "created_at")
+    from moderation_pipelines.scoring.scores import score_frames
+
+    task = filled(n, folder)
     started = time.perf_counter()
-    with Ledger(SqliteDatabase(Path(folder) / "ledger.sqlite")) as book, calm_collector():
+    with open_ledger(Path(folder) / "ledger.sqlite") as book, calm_collector():
         writer = None
-        for chunk in settled_items(job, lambda: items(n), book):
-            assert all(isinstance(end, Answer) for _, _, end in chunk)
-            table = pa.table({
-                "item_id": [i[0] for i, _, _ in chunk], "request_key": [k for _, k, _ in chunk],
-                **{c: [getattr(a, c) for _, _, a in chunk] for c in columns},
-            })  # fmt: skip
+        for frame in score_frames(task, DAY, book):
+            table = frame.to_arrow()
             writer = writer or pq.ParquetWriter(Path(folder) / "scores.parquet", table.schema, compression="zstd")
             writer.write_table(table)
-        if writer is not None:
-            writer.close()
+        assert writer is not None
+        writer.close()
     assert pq.ParquetFile(Path(folder) / "scores.parquet").metadata.num_rows == n
     return {"seconds": time.perf_counter() - started, "peak_mib": peak()}
 
@@ -222,7 +271,7 @@ def batch(n: int, folder: str) -> dict[str, float]:
     with Ledger(SqliteDatabase(Path(folder) / "ledger.sqlite")) as book:
         run = book.begin("j", DAY, budget=10**18)
         started, lines = time.perf_counter(), 0
-        with (Path(folder) / "batch.jsonl").open("wb") as stream:
+        with (Path(folder) / "batch.jsonl").open("wb", buffering=2**20) as stream:
             for line in build_lines(job, lambda: items(n), book, run, 10**9, 10**12):
                 stream.write(line)
                 lines += 1
@@ -250,7 +299,9 @@ def main() -> None:
             {"fill": fill, "fill_ledger": fill_ledger}[task](int(given[0]), folder)
             found = {}
         else:
-            found = {"ledger": ledger, "warm": warm, "batch": batch}[task](int(given[0]), folder)
+            found = {"ledger": ledger, "plan": plan, "resume": resume, "warm": warm, "batch": batch}[task](
+                int(given[0]), folder
+            )
     print(json.dumps(found))
     sys.stdout.flush()
     os._exit(0)

@@ -181,6 +181,17 @@ def test_the_manifest_names_what_made_the_release(small: SmallHome) -> None:
     assert (release.path / "policy.yaml").read_text() == (small.home.prompts / "harassment/policy.yaml").read_text()
 
 
+def test_chunks_are_the_items_bit_by_bit(small: SmallHome) -> None:
+    fill(small)
+    release = released(small).release
+    assert release is not None
+    whole = release.items().select("text", "item_id", "context").rows()
+    assert len(whole) > 3
+    chunks = list(release.chunks(("text", "item_id", "context"), 3))
+    assert [row for chunk in chunks for row in chunk] == whole
+    assert {len(c) for c in chunks[:-1]} == {3}
+
+
 def test_a_tampered_release_is_noticed(small: SmallHome) -> None:
     fill(small)
     release = released(small).release
@@ -190,6 +201,8 @@ def test_a_tampered_release_is_noticed(small: SmallHome) -> None:
     release.items().with_columns(label=pl.lit("fine")).write_parquet(file)
     with pytest.raises(ReadFailure, match="not what was published"):
         release.items()
+    with pytest.raises(ReadFailure, match="not what was published"):
+        next(release.chunks(("text",), 3))
 
 
 def test_a_failed_audit_publishes_nothing_and_keeps_the_candidate(small: SmallHome) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 from datetime import date
 from fractions import Fraction
@@ -15,6 +16,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from moderation_pipelines.errors import UserError
+from moderation_pipelines.eval_sets.release import Release
 from moderation_pipelines.fake_endpoint import FakeEndpoint, Plan, serving_fake
 from moderation_pipelines.fake_endpoint.plan import Model, load_plan
 from moderation_pipelines.prompting.prompts import Prompt, fenced_item, load_prompt
@@ -260,24 +262,20 @@ def test_too_little_to_learn_from_is_said(small: SmallHome) -> None:
 # Tasks on a release
 
 
-class Items:
-    """A release as far as scoring needs one."""
-
-    name, version, policy = "harassment", "v0001", "harassment"
-
-    def __init__(self, n: int) -> None:
-        self.manifest = {"rows": n}
-        self._items = pl.DataFrame(
-            {
-                "item_id": [f"i{k}" for k in range(n)],
-                "text": [f"text number {k} of some length" for k in range(n)],
-                "context": [None] * n,
-            },
-            schema={"item_id": pl.String, "text": pl.String, "context": pl.String},
-        )
-
-    def items(self) -> pl.DataFrame:
-        return self._items
+def release_of(folder: Path, n: int) -> Release:
+    """A published release, as far as scoring reads it."""
+    items = {
+        "item_id": [f"i{k}" for k in range(n)],
+        "text": [f"text number {k} of some length" for k in range(n)],
+        "context": [None] * n,
+    }
+    folder.mkdir(parents=True, exist_ok=True)
+    file = folder / "items.parquet"
+    pl.DataFrame(items, schema_overrides={"context": pl.String}).write_parquet(file)
+    digest = hashlib.sha256(file.read_bytes()).hexdigest()
+    manifest = {"items_sha256": digest, "rows": n, "policy": "harassment"}
+    (folder / "manifest.json").write_text(json.dumps(manifest))
+    return Release("harassment", "v0001", folder)
 
 
 def task_for(
@@ -286,8 +284,8 @@ def task_for(
     policy = small.policies["harassment"]
     made = Judge(**{"endpoint": "e", "model": "m", "canary": 20, "injections": 4, **judge})
     given = {"base_url": url, "transport": "direct", "cool_down_seconds": 0.2, **(endpoint or {})}
-    prompt = load_prompt(small.home, policy)
-    task = ScoringTask("llm", made, Endpoint(**given), Items(n), policy, prompt)  # type: ignore[arg-type]
+    prompt, release = load_prompt(small.home, policy), release_of(small.home.root / f"release of {n}", n)
+    task = ScoringTask("llm", made, Endpoint(**given), release, policy, prompt)
     return ScoringTask(**{**task.__dict__, "profile": profile_of(task.endpoint)})
 
 

@@ -11,14 +11,16 @@ import json
 import os
 import re
 import shutil
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
-from typing import Any
+from typing import Any, BinaryIO
 
 import orjson
 import polars as pl
+import pyarrow.parquet as pq
 import yaml
 
 from moderation_pipelines.errors import Problem, ReadFailure, UserError, did_you_mean
@@ -69,17 +71,37 @@ class Release:
 
     def items(self) -> pl.DataFrame:
         """The release's rows, in canonical order. Raises :class:`ReadFailure` if the file is not as published."""
-        file = self.path / "items.parquet"
+        with self._as_published() as stream:
+            return EVAL_SET_ITEMS.conform(pl.read_parquet(stream).lazy()).collect()
+
+    def chunks(self, columns: Sequence[str], size: int) -> Iterator[list[tuple[Any, ...]]]:
+        """Some columns of the rows, ``size`` rows at a time, in canonical order; memory does not grow with the rows.
+
+        Raises :class:`ReadFailure` if the file is not as published, before the first chunk.
+        """
+        with self._as_published() as stream:
+            file = pq.ParquetFile(stream, pre_buffer=False)
+            there = [c for c in columns if c in file.schema_arrow.names]
+            for batch in file.iter_batches(batch_size=size, columns=there, use_threads=False):
+                values = {c: batch.column(c).to_pylist() for c in there}
+                nothing = [None] * batch.num_rows
+                yield list(zip(*(values.get(c, nothing) for c in columns), strict=True))
+
+    @contextmanager
+    def _as_published(self) -> Iterator[BinaryIO]:
+        """The open file of rows, once its hash was compared: what is read is what was hashed."""
         try:
-            digest = hashlib.sha256(file.read_bytes()).hexdigest()
+            stream = (self.path / "items.parquet").open("rb")
         except OSError as error:
             raise ReadFailure(f"release {self.name} {self.version}: items.parquet cannot be read") from error
-        if digest != self.manifest["items_sha256"]:
-            raise ReadFailure(
-                f"release {self.name} {self.version}: items.parquet is not what was published (its hash differs from "
-                "manifest.json); restore it from a copy"
-            )
-        return EVAL_SET_ITEMS.conform(pl.scan_parquet(file, glob=False)).collect()
+        with stream:
+            if hashlib.file_digest(stream, "sha256").hexdigest() != self.manifest["items_sha256"]:
+                raise ReadFailure(
+                    f"release {self.name} {self.version}: items.parquet is not what was published (its hash differs "
+                    "from manifest.json); restore it from a copy"
+                )
+            stream.seek(0)
+            yield stream
 
     def validation(self) -> list[dict[str, Any]]:
         """The audit's result per expectation, as stored with the release."""

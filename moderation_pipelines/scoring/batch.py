@@ -34,6 +34,8 @@ from moderation_pipelines.scoring.wire import PATHS
 
 TERMINAL = frozenset({"completed", "failed", "expired", "cancelled"})
 GROUP = 1000
+CLAIMED, CLAIMED_BYTES = 10_000, 4_000_000
+_LINE = 120  # bytes of a line around its body, at most
 Tell = Callable[[str], None]
 
 
@@ -53,25 +55,14 @@ def build_lines(job: Job, items: Reader, ledger: Ledger, run: Run, most_lines: i
     """
     template, lines, size, held = job.template, 0, 0, 0
     head, middle = b'{"custom_id":"', b'","method":"POST","url":"/v1' + PATHS[template.api].encode() + b'","body":'
-    for chunk in items():
-        bodies: dict[bytes, bytes] = {}
-        long = []
-        for _, text, context in chunk:
-            item = template.item(text, context)
-            key = template.key(item)
-            n = len(item) + template.constant_bytes + 120
-            if len(text) + len(context or "") <= job.max_item_characters and n <= most_bytes:
-                bodies[key] = item
-            else:
-                long.append(Failure(key, "api_error", "too_long", "the item is too long for a batch", 0))
-        if long:
-            ledger.fail(run, long)
+    around = template.constant_bytes + _LINE
+    for bodies in _requests(job, items, ledger, run, most_bytes - around):
         missing = list(bodies)
         while missing:
             sizes = 0
             wanted: list[Claim] = []
             for key in missing:
-                n = len(bodies[key]) + template.constant_bytes + 120
+                n = len(bodies[key]) + around
                 if lines + len(wanted) >= most_lines or size + sizes + n > most_bytes:
                     break
                 hold = _hold(job, len(bodies[key]))
@@ -90,6 +81,29 @@ def build_lines(job: Job, items: Reader, ledger: Ledger, run: Run, most_lines: i
                     why = "budget_usd does not allow the request"
                     ledger.fail(run, [Failure(grant.key, "over_budget", "over_budget", why, 0)])
             missing = missing[len(wanted) :]
+
+
+def _requests(job: Job, items: Reader, ledger: Ledger, run: Run, longest: int) -> Iterator[dict[bytes, bytes]]:
+    """Key and item of requests, in groups to be claimed at once: large ones, so that the ledger's pages are written
+    once per thousands of claims. Items that are too long fail."""
+    template, group, size = job.template, dict[bytes, bytes](), 0
+    for chunk in items():
+        long = []
+        for _, text, context in chunk:
+            item = template.item(text, context)
+            key = template.key(item)
+            if len(text) + len(context or "") <= job.max_item_characters and len(item) <= longest:
+                group[key] = item
+                size += len(item)
+            else:
+                long.append(Failure(key, "api_error", "too_long", "the item is too long for a batch", 0))
+        if long:
+            ledger.fail(run, long)
+        if len(group) >= CLAIMED or size >= CLAIMED_BYTES:
+            yield group
+            group, size = {}, 0
+    if group:
+        yield group
 
 
 def _hold(job: Job, item_bytes: int) -> int:
@@ -149,7 +163,7 @@ def _build(
     run = Run(row.owner, job.account, row.day, job.budget)
     folder.mkdir(parents=True, exist_ok=True)
     path, n, size = _file(folder, name), 0, 0
-    with path.open("wb") as stream:
+    with path.open("wb", buffering=2**20) as stream:
         for line in build_lines(job, items, ledger, run, endpoint.batch_requests, most_bytes):
             stream.write(line)
             n, size = n + 1, size + len(line)

@@ -29,7 +29,6 @@ from moderation_pipelines.scoring.engine import (
     Item,
     Job,
     Progress,
-    Reader,
     RunReport,
     calm_collector,
     note_unasked,
@@ -39,7 +38,7 @@ from moderation_pipelines.scoring.engine import (
 from moderation_pipelines.scoring.judges import BASELINE, Endpoint, Judge, JudgesFile, load_judges
 from moderation_pipelines.scoring.ledger import Answer, Failure, Ledger
 from moderation_pipelines.scoring.ledger.batches import Batches
-from moderation_pipelines.scoring.money import Price, Rates, picodollars, price_on, usd
+from moderation_pipelines.scoring.money import PICO, Price, Rates, picodollars, price_on
 from moderation_pipelines.scoring.outcomes import LabelSet, label_set
 from moderation_pipelines.scoring.probing import probe
 from moderation_pipelines.scoring.wire import RequestTemplate, request_template
@@ -87,9 +86,7 @@ class ScoringTask:
 
     def items(self) -> Iterator[list[Item]]:
         """The release's items in chunks: (item id, text, context)."""
-        rows = self.release.items().select("item_id", "text", "context")
-        for part in rows.iter_slices(CHUNK):
-            yield list(part.iter_rows())
+        return self.release.chunks(("item_id", "text", "context"), CHUNK)
 
     def price(self, day: date) -> Price | None:
         return price_on(self.judge.prices, day)
@@ -297,7 +294,7 @@ def _ask(
     task: ScoringTask, ledger: Ledger, day: date, tell: Tell | None, retry_errors: bool
 ) -> tuple[RunReport | None, str | None]:
     """(what the engine did, why it could not ask at all)."""
-    job, items, told = task.job(day, retry_errors), once_each(task.items), _told(tell, task.name)
+    job, told = task.job(day, retry_errors), _told(tell, task.name)
     price = task.price(day)
     if price is not None:
         ledger.note_price(task.judge.model, price)
@@ -307,25 +304,13 @@ def _ask(
             url = stack.enter_context(serving(BaselineApp({task.training.model: model})))
             job = replace(job, endpoint=job.endpoint.model_copy(update={"base_url": url}))
         try:
-            return score(job, items, ledger, task.rows, told), None
+            return score(job, task.items, ledger, task.rows, told), None
         except EndpointStop as stop:
             if not retry_errors:
                 run = ledger.begin(job.account, day, job.what)
-                note_unasked(job, items, ledger, run, str(stop))
+                note_unasked(job, task.items, ledger, run, str(stop))
                 ledger.end(run)
             return None, str(stop)
-
-
-def once_each(items: Reader) -> Reader:
-    """The chunks of a reader, read once and kept: for sets that fit in memory anyway."""
-    kept: list[Sequence[Item]] = []
-
-    def read() -> list[Sequence[Item]]:
-        if not kept:
-            kept.extend(items())
-        return kept
-
-    return read
 
 
 def _new_answers(report: RunReport) -> int:
@@ -353,11 +338,17 @@ def score_rows(
     task: ScoringTask, day: date, ledger: Ledger, report: RunReport | None = None, why: str | None = None
 ) -> pl.DataFrame:
     """The ``scores`` rows of one task, from the ledger. ``why`` is the reason of items that were not asked for."""
-    parts = []
     with calm_collector():
-        for chunk in settled_items(task.job(day), task.items, ledger, report):
-            parts.append(_rows(task, day, _in_batches(chunk, ledger), why))
+        parts = list(score_frames(task, day, ledger, report, why))
     return pl.concat(parts) if parts else SCORES.empty()
+
+
+def score_frames(
+    task: ScoringTask, day: date, ledger: Ledger, report: RunReport | None = None, why: str | None = None
+) -> Iterator[pl.DataFrame]:
+    """What :func:`score_rows` gives, chunk by chunk."""
+    for chunk in settled_items(task.job(day), task.items, ledger, report):
+        yield _rows(task, day, _in_batches(chunk, ledger), why)
 
 
 Settled = tuple[Item, bytes, Answer | Failure]
@@ -378,37 +369,30 @@ def _in_batches(chunk: list[Settled], ledger: Ledger) -> list[Settled]:
 
 
 def _rows(task: ScoringTask, day: date, chunk: list[Settled], why: str | None) -> pl.DataFrame:
+    # What was never sent is dated to the start of its day, so that a rerun says the same.
+    today, midnight = day.isoformat(), datetime.combine(day, time()).isoformat() + "+00:00"
+    ends = [end if isinstance(end, Answer) else _no_answer(end, why, today, midnight) for _, _, end in chunk]
+    answers = pl.DataFrame(
+        dict(zip(Answer._fields, zip(*ends, strict=True), strict=True)), schema_overrides=_ANSWER_TYPES
+    ).rename({"cost": "cost_usd"})
+    started = hashlib.blake2b(
+        f"{task.judge_id}\x1f{task.release.name}\x1f{task.release.version}\x1f".encode(), digest_size=16
+    )
+    names = [key.hex() for _, key, _ in chunk]
+    evidence = [
+        start if end.evidence and (start := text.find(end.evidence)) >= 0 else None
+        for ((_, text, _), _, _), end in zip(chunk, ends, strict=True)
+    ]
     violating = {label.id: label.violating for label in task.policy.labels}
-    prefix = f"{task.judge_id}\x1f{task.release.name}\x1f{task.release.version}\x1f"
-    today = day.isoformat()
-    midnight = datetime.combine(day, time()).isoformat() + "+00:00"
-    columns: dict[str, list[Any]] = {name: [] for name in _VARYING}
-    add = [columns[name].append for name in _VARYING]
-    for (item_id, text, _), key, end in chunk:
-        name = key.hex()
-        identity = hashlib.blake2b(f"{prefix}{item_id}\x1f{name}".encode(), digest_size=16).hexdigest()
-        row: tuple[Any, ...]
-        if isinstance(end, Answer):
-            start = text.find(end.evidence) if end.evidence else -1
-            row = (
-                identity, item_id, end.outcome, end.label, None if end.label is None else violating[end.label],
-                end.p_violating, end.p_source, end.clause, end.evidence, None if start < 0 else start, end.rationale,
-                end.kind, end.error, end.signals, end.model_returned, end.fingerprint, end.input_tokens,
-                end.cached_tokens, end.cache_write_tokens, end.output_tokens, end.reasoning_tokens, end.tier,
-                usd(end.cost), end.latency_ms, end.attempts, end.via, end.first_day < today, name, end.created_at,
-            )  # fmt: skip
-        else:
-            # Dated to the start of its day where nothing was sent, so that a rerun says the same.
-            error = why if why is not None and end.kind == "not_asked" else end.error
-            row = (
-                identity, item_id, end.outcome, *[None] * 8, end.kind, error, *[None] * 11, end.attempts, None, False,
-                name, end.at or midnight,
-            )  # fmt: skip
-        for put, value in zip(add, row, strict=True):
-            put(value)
-    frame = pl.DataFrame(columns, schema=_VARYING_SCHEMA)
-    return frame.with_columns(
+    frame = answers.with_columns(
+        pl.Series("item_id", [item_id for (item_id, _, _), _, _ in chunk], pl.String()),
+        pl.Series("decision_id", [_decision(started, c[0][0], name) for c, name in zip(chunk, names, strict=True)]),
+        pl.Series("request_key", names, pl.String()),
+        pl.Series("evidence_start", evidence, pl.Int64()),
         pl.col("created_at").str.to_datetime("%Y-%m-%dT%H:%M:%S%.f%:z", time_unit="us"),
+        pl.col("cost_usd") / PICO,
+        violating=pl.col("label").replace_strict(violating, return_dtype=pl.Boolean()),
+        is_cached=pl.col("first_day") < today,
         judge_id=pl.lit(task.judge_id),
         policy=pl.lit(task.policy.id),
         eval_set=pl.lit(task.release.name),
@@ -418,13 +402,27 @@ def _rows(task: ScoringTask, day: date, chunk: list[Settled], why: str | None) -
         model=pl.lit(task.judge.model),
         parameters=pl.lit(task.parameters()),
         drop_date=pl.lit(day),
-    ).select(pl.col(n).cast(t) for n, t in SCORES.schema.items())
+    )
+    return frame.select(pl.col(n).cast(t) for n, t in SCORES.schema.items())
 
 
-_VARYING = (
-    "decision_id", "item_id", "outcome", "label", "violating", "p_violating", "p_source", "clause", "evidence",
-    "evidence_start", "rationale", "kind", "error", "signals", "model_returned", "fingerprint", "input_tokens",
-    "cached_tokens", "cache_write_tokens", "output_tokens", "reasoning_tokens", "tier", "cost_usd", "latency_ms",
-    "attempts", "via", "is_cached", "request_key", "created_at",
-)  # fmt: skip
-_VARYING_SCHEMA = {n: pl.String() if n == "created_at" else SCORES.schema[n] for n in _VARYING}
+def _no_answer(failure: Failure, why: str | None, today: str, midnight: str) -> Answer:
+    """A failure in the shape of an answer, for the table."""
+    error = why if why is not None and failure.kind == "not_asked" else failure.error
+    return Answer(
+        failure.outcome, failure.kind, error=error, attempts=failure.attempts, via=None,
+        first_day=today, created_at=failure.at or midnight,
+    )  # fmt: skip
+
+
+def _decision(started: Any, item_id: str, name: str) -> str:
+    """Identity of one judge's decision about one item of one release."""
+    hashed = started.copy()
+    hashed.update(f"{item_id}\x1f{name}".encode())
+    return str(hashed.hexdigest())
+
+
+_ANSWER_TYPES = {
+    n: SCORES.schema[n] if n in SCORES.schema and n != "created_at" else pl.Int64() if n == "cost" else pl.String()
+    for n in Answer._fields
+}

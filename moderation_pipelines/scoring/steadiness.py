@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import heapq
 import json
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
@@ -55,7 +56,7 @@ def canary_items(task: ScoringTask, n: int) -> list[Item]:
     def rank(item: Item) -> bytes:
         return hashlib.blake2b(f"canary {item[0]}".encode(), digest_size=8).digest()
 
-    return sorted((i for chunk in task.items() for i in chunk), key=rank)[:n]
+    return heapq.nsmallest(n, (i for chunk in task.items() for i in chunk), key=rank)
 
 
 def canary_row(task: ScoringTask, ledger: Ledger, day: date, ask: bool = True) -> dict[str, Any]:

@@ -18,6 +18,9 @@ from moderation_pipelines.errors import Problem, ReadFailure
 from moderation_pipelines.home import Home
 from moderation_pipelines.tables.schema import TABLES, Table
 
+# Arrow's own allocator keeps what was freed: reading a long file in chunks would take tens of MiB more.
+pa.set_memory_pool(pa.system_memory_pool())
+
 
 @contextmanager
 def atomic_path(final: Path) -> Iterator[Path]:

@@ -51,7 +51,7 @@ class SqliteDatabase:
     blob, serial = "BLOB", "INTEGER PRIMARY KEY"
     _PER_QUERY = 2000
 
-    def __init__(self, path: Path, synchronous: Literal["NORMAL", "FULL"] = "NORMAL") -> None:
+    def __init__(self, path: Path, synchronous: Literal["NORMAL", "FULL"] = "NORMAL", cache_kib: int = 6_000) -> None:
         self.path, self._synchronous = path, synchronous
         self._locks: dict[str, int] = {}
         path.parent.mkdir(parents=True, exist_ok=True)
@@ -59,7 +59,7 @@ class SqliteDatabase:
             self._db = sqlite3.connect(path, timeout=60, isolation_level=None, check_same_thread=False)
             self._db.execute("PRAGMA journal_mode=WAL")
             self._db.execute(f"PRAGMA synchronous={synchronous}")
-            self._db.execute("PRAGMA cache_size=-16000")
+            self._db.execute(f"PRAGMA cache_size=-{cache_kib}")
             self._db.execute("PRAGMA mmap_size=0")
 
     @contextmanager
@@ -174,7 +174,7 @@ class SqliteDatabase:
 
     def reader(self) -> SqliteDatabase:
         """A second connection, for reading beside the writer."""
-        return SqliteDatabase(self.path, self._synchronous)
+        return SqliteDatabase(self.path, self._synchronous, cache_kib=4000)
 
     def close(self) -> None:
         for run in list(self._locks):

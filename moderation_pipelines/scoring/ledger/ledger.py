@@ -313,7 +313,7 @@ class Ledger:
     def _claim(self, run: Run, claims: Sequence[Claim]) -> list[Grant]:
         unique = {c.key: c for c in claims}
         settled = self._settled_meanwhile(unique)
-        wanted = [c for k, c in unique.items() if k not in settled]
+        wanted = [unique[k] for k in sorted(unique.keys() - settled)]  # in key order, which is faster
         moment = now()
         got: set[bytes] = set()
         for start in range(0, len(wanted), 500):
@@ -325,7 +325,7 @@ class Ledger:
             insert = f"INSERT INTO claims (request_key, run, account, day, hold, at) VALUES {marks} "  # noqa: S608
             rows = self._db.rows(insert + "ON CONFLICT (request_key) DO NOTHING RETURNING request_key", values)
             got |= {r[0] for r in rows}
-        mine = [c for c in wanted if c.key in got]
+        mine = [c for c in unique.values() if c.key in got]
         refused: set[bytes] = set()
         held = 0
         if run.budget is not None:

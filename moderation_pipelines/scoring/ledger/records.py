@@ -37,7 +37,7 @@ class Answer(NamedTuple):
     cost: int | None = None
     latency_ms: float | None = None
     attempts: int = 0
-    via: str = "live"
+    via: str | None = "live"
     first_day: str = ""
     created_at: str = ""
 
