@@ -25,16 +25,18 @@ from typing import Any
 HERE = Path(__file__).parent
 ROOT = HERE.parent
 
-# Task, latency in ms, items, concurrency, other arguments.
-WIRE: list[tuple[str, int, int, int, list[str]]] = [
-    ("aiohttp", 200, 6000, 128, []),
-    ("engine-direct", 200, 6000, 128, []),
-    ("aiohttp", 50, 16000, 128, []),
-    ("engine-direct", 50, 16000, 128, []),
-    ("sdk-bytes", 50, 8000, 128, []),
-    ("engine-sdk", 50, 8000, 128, []),
-    ("sdk-create", 50, 2000, 128, []),
-    ("engine-two", 200, 12000, 128, []),
+# Task, latency in ms, items, concurrency.
+WIRE: list[tuple[str, int, int, int]] = [
+    ("aiohttp", 200, 6000, 128),
+    ("engine-direct", 200, 6000, 128),
+    ("sdk-bytes", 200, 6000, 128),
+    ("engine-sdk", 200, 6000, 128),
+    ("aiohttp", 50, 16000, 128),
+    ("engine-direct", 50, 16000, 128),
+    ("sdk-bytes", 50, 8000, 128),
+    ("engine-sdk", 50, 8000, 128),
+    ("sdk-create", 50, 2000, 128),
+    ("engine-two", 200, 12000, 128),
 ]
 
 
@@ -83,7 +85,7 @@ def wire(runs: int, scale: float) -> list[list[object]]:
     """Items per second and processor time per item, over the bare client of the same latency."""
     found: dict[tuple[str, int], list[dict[str, Any]]] = {}
     for k in range(runs):
-        for task, latency, items, concurrency, _ in WIRE[k:] + WIRE[:k]:
+        for task, latency, items, concurrency in WIRE[k:] + WIRE[:k]:
             with endpoint(latency) as url:
                 say(f"run {k + 1}: {task} at {latency} ms")
                 found.setdefault((task, latency), []).append(measure(task, url, int(items * scale), concurrency))
@@ -161,13 +163,17 @@ def main() -> None:
             rows.append([f"{n * scale:,.0f}", f"{found['writes']:,.0f}", f"{found['checks']:,.0f}",
                          f"{found['peak_mib']:.0f}"])  # fmt: skip
         table(["rows", "settled/s", "keys checked/s", "peak MiB"], rows)
-        found = measure("warm", int(1_000_000 * scale))
-        lines = measure("batch", int(500_000 * scale))
-        table(
-            ["task", "items", "seconds", "peak MiB"],
-            [["warm run, to Parquet", f"{1e6 * scale:,.0f}", f"{found['seconds']:.1f}", f"{found['peak_mib']:.0f}"],
-             ["batch lines", f"{5e5 * scale:,.0f}", f"{lines['seconds']:.1f}", f"{lines['peak_mib']:.0f}"]],
-        )  # fmt: skip
+        rows = []
+        for task, n, what in (
+            ("plan", 1_000_000, "dry run of new requests"),
+            ("resume", 1_000_000, "engine, all settled"),
+            ("warm", 1_000_000, "scores table, all settled"),
+            ("batch", 500_000, "batch lines, claimed"),
+        ):
+            say(f"{task}: {n:,} items")
+            found = measure(task, int(n * scale))
+            rows.append([what, f"{n * scale:,.0f}", f"{found['seconds']:.1f}", f"{found['peak_mib']:.0f}"])
+        table(["task", "items", "seconds", "peak MiB"], rows)
     if "memory" in wanted:
         rows = []
         for n in (10_000, 100_000):

@@ -28,7 +28,7 @@ from moderation_pipelines.scoring.judges import Endpoint, Judge
 from moderation_pipelines.scoring.ledger import Answer
 from moderation_pipelines.scoring.money import PICO, Price, Rates, Usage, picodollars, price_on, usage_of, usd
 from moderation_pipelines.scoring.outcomes import label_set
-from moderation_pipelines.scoring.planning import plan_run
+from moderation_pipelines.scoring.planning import Seen, plan_day, plan_run
 from moderation_pipelines.scoring.probing import probe
 from moderation_pipelines.scoring.scores import ScoringTask, score_day
 from moderation_pipelines.scoring.steadiness import INJECTIONS_SUITE, canaries_table, injections_table
@@ -495,6 +495,23 @@ def test_a_plan_counts_what_would_be_asked_and_sends_nothing(small: SmallHome, t
         assert "answers" in after.basis
         assert after.left_usd == pytest.approx(3.0 - done.scores["cost_usd"].sum())
         assert plan_run(task, ledger, DAY, retry_errors=True).to_ask == failed
+
+
+def test_a_plan_asks_an_item_of_two_releases_once(small: SmallHome, tmp_path: Path) -> None:
+    with sqlite_ledger(tmp_path) as ledger:
+        tasks = [task_for(small, "http://127.0.0.1:9/v1", n) for n in (60, 80)]
+        assert [p.to_ask for p in plan_day(tasks, ledger, DAY)] == [60, 20]
+
+
+KEYS = [hashlib.blake2b(bytes([k]), digest_size=16).digest() for k in range(40)]
+
+
+@given(st.lists(st.sets(st.sampled_from(KEYS)), max_size=9))
+def test_seen_knows_what_was_given_before(groups: list[set[bytes]]) -> None:
+    seen, before = Seen(), set[bytes]()
+    for group in groups:
+        assert seen.new(group) == group - before
+        before |= group
 
 
 def test_a_plan_file_with_mistakes_names_them(tmp_path: Path) -> None:
