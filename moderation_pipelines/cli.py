@@ -197,6 +197,9 @@ def _print_plan(home: Home, day: date | None, retry_errors: bool) -> None:
     extra = sum(t.judge.canary + t.judge.injections * len(INJECTIONS_SUITE) for t in one_per_policy(tasks))
     if extra:
         out.print(f"Besides, up to {extra:,} calls a day for canaries and, once per prompt, injections.")
+    needed = {t.endpoint.api_key_env: t.endpoint.base_url for t in tasks if t.training is None}
+    for name, url in sorted((n, u) for n, u in needed.items() if n is not None and not os.environ.get(n, "").strip()):
+        err.print(f"{name} is not set: {escape(url)} could not be asked.")
     out.print("On the releases as they stand; drops that are new may change them. Nothing was sent.")
 
 

@@ -188,6 +188,8 @@ def test_the_latest_written_prompt_is_used_and_templates_are_checked(small: Smal
     for bad, said in (
         ("{{ item.text }}", "the item is added by the pipeline"),
         ("{{ nothing }}", "known: clauses"),
+        ("---\nstatus: draft\n---\nline\n{{ nothing }}", "v3.md:5: template: 'nothing' is undefined"),
+        ("line\n\n{{ 1 / 0 }}", "v3.md:3"),
         ("line\n{% for %}", "v3.md:2"),
         ("{{ policy.__class__.__mro__ }}", "template"),
         ("{{ 1 / 0 }}", "ZeroDivisionError"),

@@ -38,7 +38,10 @@ def test_judges_from_dry_run_to_report(line: tuple[Home, subprocess.CompletedPro
         return done
 
     with serving_fake(app) as url:
-        (home.prompts / "judges.yaml").write_text(JUDGES % url)
+        judges = JUDGES % url
+        (home.prompts / "judges.yaml").write_text(judges.replace("base_url", "api_key_env: NOT_SET_HERE, base_url"))
+        assert "NOT_SET_HERE is not set" in run("run", "--dry-run").stderr
+        (home.prompts / "judges.yaml").write_text(judges)
         plan = run("run", "--dry-run").stdout
         assert "llm" in plan
         assert "Nothing was sent" in plan

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import hashlib
 import re
+import traceback
 from dataclasses import dataclass
 from typing import Any, Literal
 
@@ -159,11 +160,18 @@ def _rendered(template: str, policy: Policy, examples: list[Example], file: str,
     except jinja2.UndefinedError as error:
         known = ", ".join(sorted(names))
         hint = "the item is added by the pipeline, after the template" if "'item'" in str(error) else f"known: {known}"
-        raise UserError([Problem(file, None, f"template: {error.message}; {hint}")]) from None
+        raise UserError([Problem(file, _line(error, offset), f"template: {error.message}; {hint}")]) from None
     except jinja2.TemplateError as error:
-        raise UserError([Problem(file, None, f"template: {error}")]) from None
+        raise UserError([Problem(file, _line(error, offset), f"template: {error}")]) from None
     except Exception as error:  # noqa: BLE001 - a template is user code: whatever it raises is its author's to mend
-        raise UserError([Problem(file, None, f"template fails with {type(error).__name__}: {error}")]) from None
+        why = f"template fails with {type(error).__name__}: {error}"
+        raise UserError([Problem(file, _line(error, offset), why)]) from None
+
+
+def _line(error: Exception, offset: int) -> int | None:
+    """The line of the file where a template failed; jinja puts its lines into the traceback."""
+    lines = [f.lineno for f in traceback.extract_tb(error.__traceback__) if f.filename == "<template>"]
+    return lines[-1] + offset if lines and lines[-1] is not None else None
 
 
 def compiled_prompt(home: Home, policy: Policy) -> Prompt:
