@@ -83,6 +83,8 @@ def test_whatever_its_end_what_was_paid_is_kept_and_the_rest_goes_on(tmp_path: P
         billed = app.stats()["billed"]
         assert (row.settled, row.failed) == (billed, 100 - billed)
         assert (30 < billed < 90) if end != "failed" else billed == 0
+        failed = f"{100 - billed} {'batch_failed' if end == 'expired' else 'batch_unanswered'}"
+        assert row.note == (failed if end == "completed" else f"ended as {end}, {failed}")
         assert ledger.count("responses") == billed
         assert ledger.count("claims") == 0
         assert ledger.spend(str(DAY), "j").reserved == 0
@@ -101,6 +103,7 @@ def test_only_errors_come_back(tmp_path: Path) -> None:
         submit(job, reader(NAMES), ledger, folder, PRICE)
         (row,) = collect(ledger, [endpoint], folder).batches
         assert (row.settled, row.failed, row.output_file_id) == (0, 100, None)
+        assert row.note == "100 http_500"
         assert outcomes(job, ledger) == {"api_error": 100}
         # The next batch asks for them again.
         assert submit(job, reader(NAMES), ledger, folder, PRICE) == 1

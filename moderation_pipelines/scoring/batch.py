@@ -10,6 +10,7 @@ from __future__ import annotations
 import contextlib
 import json
 import uuid
+from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 from datetime import date
@@ -309,9 +310,10 @@ async def _collect(
     finally:
         await transport.close()
     _file(folder, row.name).unlink(missing_ok=True)
-    note = None if status == "completed" else f"ended as {status}"
+    notes = [] if status == "completed" else [f"ended as {status}"]
+    notes += [f"{n:,} {kind}" for kind, n in sorted(settling.failed.items())]
     ids = [x if isinstance(x := batch.get(n), str) else None for n in ("output_file_id", "error_file_id")]
-    return batches.collected(settling.row, ids[0], ids[1], note)
+    return batches.collected(settling.row, ids[0], ids[1], ", ".join(notes) or None)
 
 
 async def _download(endpoint: Endpoint, transport: DirectTransport, path: str, to: Path) -> None:
@@ -335,6 +337,7 @@ class _Settling:
         self.rates = Rates(Price.model_validate(reading["price"], strict=False)) if reading["price"] else None
         self.run = Run(row.owner, row.account, row.day)
         self.holds = self.ledger.holds(row.owner)
+        self.failed: Counter[str] = Counter()
 
     def read(self, path: Path) -> None:
         group: list[Settlement] = []
@@ -353,6 +356,7 @@ class _Settling:
             self.ledger.settle(self.run, group)
             settled = sum(s.answer is not None for s in group)
             self.row = self.batches.counted(self.row, settled, len(group) - settled)
+            self.failed.update(s.failure.kind for s in group if s.failure is not None)
 
     def _line(self, line: bytes) -> Settlement | None:
         """What a line settles; None for lines that are none, unknown, or settled before."""

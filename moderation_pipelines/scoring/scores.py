@@ -358,6 +358,8 @@ def _in_batches(chunk: list[Settled], ledger: Ledger) -> list[Settled]:
     """Unanswered items say which batch they are in, if they are in one, be it that of a judge who asks the same."""
     unanswered = [key for _, key, end in chunk if isinstance(end, Failure)]
     claimed = ledger.claimed(unanswered) if unanswered else {}
+    if not claimed:
+        return chunk
     out: list[Settled] = []
     for item, key, end in chunk:
         if isinstance(end, Failure) and claimed.get(key, "").startswith("batch:"):
