@@ -21,7 +21,7 @@ from moderation_pipelines.prompting.prompts import Prompt
 from moderation_pipelines.scoring.capabilities import profile_of
 from moderation_pipelines.scoring.engine import Item, Job, calm_collector, run_async, score
 from moderation_pipelines.scoring.judges import Endpoint, Judge
-from moderation_pipelines.scoring.ledger import Answer, Attempt, Claim, Ledger, open_ledger
+from moderation_pipelines.scoring.ledger import Answer, Attempt, Claim, Ledger
 from moderation_pipelines.scoring.ledger.databases import SqliteDatabase
 from moderation_pipelines.scoring.ledger.ledger import Settlement
 from moderation_pipelines.scoring.money import Price, Rates, Usage
@@ -55,6 +55,11 @@ def job_for(url: str, concurrency: int, transport: Any) -> Job:
     return Job("j", template(url), endpoint, DAY, 60, Rates(PRICE), budget=10**18)
 
 
+def opened(folder: str, name: str = "ledger.sqlite") -> Ledger:
+    """A ledger in a file of the folder, whatever the environment names."""
+    return Ledger(SqliteDatabase(Path(folder) / name))
+
+
 def peak() -> float:
     return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
 
@@ -64,7 +69,7 @@ def report(n: int, seconds: float, cpu: float) -> dict[str, float]:
 
 
 def engine(url: str, n: int, concurrency: int, transport: str, folder: str) -> dict[str, float]:
-    with Ledger(SqliteDatabase(Path(folder) / "ledger.sqlite")) as ledger:
+    with opened(folder) as ledger:
         job = job_for(url, concurrency, transport)
         started, cpu = time.perf_counter(), time.process_time()
         done = score(job, lambda: items(n), ledger, n)
@@ -136,8 +141,6 @@ async def bare(kind: str, url: str, n: int, concurrency: int) -> dict[str, float
 
 
 def key(k: int) -> bytes:
-    import hashlib
-
     return hashlib.blake2b(k.to_bytes(8, "big"), digest_size=16).digest()
 
 
@@ -155,7 +158,7 @@ def settled(claim: Claim) -> Settlement:
 
 def fill_ledger(n: int, folder: str) -> None:
     """``n`` answers with their attempts, in large groups, in the order of their random keys."""
-    with Ledger(SqliteDatabase(Path(folder) / "ledger.sqlite")) as book:
+    with opened(folder) as book:
         run = book.begin("j", DAY)
         keys = sorted(key(k) for k in range(n))
         for start in range(0, n, 50_000):
@@ -176,7 +179,7 @@ def ledger(n: int, folder: str) -> dict[str, float]:
             assert len(book.known_keys(keys[start : start + 2000])) == len(keys[start : start + 2000])
         return len(keys) / (time.perf_counter() - started)
 
-    with Ledger(SqliteDatabase(Path(folder) / "ledger.sqlite")) as book:
+    with opened(folder) as book:
         run = book.begin("j", DAY, budget=10**18)
         first = check(book)
         started = time.perf_counter()
@@ -214,7 +217,7 @@ def fill(n: int, folder: str) -> None:
     digest = hashlib.sha256(file.read_bytes()).hexdigest()
     (Path(folder) / "manifest.json").write_text(json.dumps({"items_sha256": digest, "policy": "p", "rows": n}))
     template = task_of(folder).template()
-    with open_ledger(Path(folder) / "ledger.sqlite") as book:
+    with opened(folder) as book:
         run = book.begin("j", DAY)
         for chunk in items(n):
             keys = [template.key(template.item(text, context)) for _, text, context in chunk]
@@ -232,7 +235,7 @@ def plan(n: int, folder: str) -> dict[str, float]:
     from moderation_pipelines.scoring.planning import plan_run
 
     task = filled(n, folder)
-    with open_ledger(Path(folder) / "empty.sqlite") as book:
+    with opened(folder, "empty.sqlite") as book:
         started = time.perf_counter()
         planned = plan_run(task, book, DAY)
         assert planned.to_ask == n
@@ -242,7 +245,7 @@ def plan(n: int, folder: str) -> dict[str, float]:
 def resume(n: int, folder: str) -> dict[str, float]:
     """The engine on a release of which everything is settled: read, render, key, check."""
     task = filled(n, folder)
-    with open_ledger(Path(folder) / "ledger.sqlite") as book:
+    with opened(folder) as book:
         started = time.perf_counter()
         done = score(task.job(DAY), task.items, book, n)
         assert (done.progress.known, done.progress.calls) == (n, 0)
@@ -257,7 +260,7 @@ def warm(n: int, folder: str) -> dict[str, float]:
 
     task = filled(n, folder)
     started = time.perf_counter()
-    with open_ledger(Path(folder) / "ledger.sqlite") as book, calm_collector():
+    with opened(folder) as book, calm_collector():
         writer = None
         for frame in score_frames(task, DAY, book):
             table = frame.to_arrow()
@@ -274,7 +277,7 @@ def batch(n: int, folder: str) -> dict[str, float]:
     from moderation_pipelines.scoring.batch import build_lines
 
     job = job_for("http://127.0.0.1:9/v1", 128, "direct")
-    with Ledger(SqliteDatabase(Path(folder) / "ledger.sqlite")) as book:
+    with opened(folder) as book:
         run = book.begin("j", DAY, budget=10**18)
         started, lines = time.perf_counter(), 0
         with (Path(folder) / "batch.jsonl").open("wb", buffering=2**20) as stream:

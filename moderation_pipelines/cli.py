@@ -7,7 +7,7 @@ import shutil
 import sys
 import tempfile
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from datetime import UTC, date, datetime
 from enum import StrEnum
@@ -197,9 +197,7 @@ def _print_plan(home: Home, day: date | None, retry_errors: bool) -> None:
     extra = sum(t.judge.canary + t.judge.injections * len(INJECTIONS_SUITE) for t in one_per_policy(tasks))
     if extra:
         out.print(f"Besides, up to {extra:,} calls a day for canaries and, once per prompt, injections.")
-    needed = {t.endpoint.api_key_env: t.endpoint.base_url for t in tasks if t.training is None}
-    for name, url in sorted((n, u) for n, u in needed.items() if n is not None and not os.environ.get(n, "").strip()):
-        err.print(f"{name} is not set: {escape(url)} could not be asked.")
+    _note_missing_keys(t.endpoint.api_key_env for t in tasks)
     out.print("On the releases as they stand; drops that are new may change them. Nothing was sent.")
 
 
@@ -557,8 +555,12 @@ def check(home: HomeOption = None) -> None:
         f"{len(policies)} policies, {len(all_prompts(place, policies))} prompts, {n_judges} {judge_word}, "
         f"{sum(len(s) for s in specs.values())} eval-set specs: all good"
     )
-    for name in sorted({e.api_key_env for e in judges.endpoints.values() if e.api_key_env}):
-        if not os.environ.get(name):
+    _note_missing_keys(e.api_key_env for e in judges.endpoints.values())
+
+
+def _note_missing_keys(names: Iterable[str | None]) -> None:
+    for name in sorted({n for n in names if n}):
+        if not os.environ.get(name, "").strip():
             err.print(escape(f"note: the environment variable {name} is not set; a run needs it"))
 
 

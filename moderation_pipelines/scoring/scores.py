@@ -425,6 +425,5 @@ def _decision(started: Any, item_id: str, name: str) -> str:
 
 
 _ANSWER_TYPES = {
-    n: SCORES.schema[n] if n in SCORES.schema and n != "created_at" else pl.Int64() if n == "cost" else pl.String()
-    for n in Answer._fields
-}
+    **{n: SCORES.schema.get(n, pl.String()) for n in Answer._fields}, "cost": pl.Int64(), "created_at": pl.String(),
+}  # fmt: skip
