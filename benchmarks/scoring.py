@@ -46,7 +46,7 @@ def endpoint(latency: int) -> Iterator[str]:
     command = [
         sys.executable,
         "-c",
-        "from moderation_pipelines.cli import main; main()",
+        "from moderation_pipelines.cli.main import main; main()",
         "fake-endpoint",
         "--port",
         "0",

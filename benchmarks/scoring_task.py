@@ -17,19 +17,19 @@ from datetime import date
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from moderation_pipelines.judging.calls.engine import Item, Job, calm_collector, run_async, score
+from moderation_pipelines.judging.capabilities import profile_of
+from moderation_pipelines.judging.judges_file import Endpoint, Judge
+from moderation_pipelines.judging.ledger.databases import SqliteDatabase
+from moderation_pipelines.judging.ledger.ledger import Ledger, Settlement
+from moderation_pipelines.judging.ledger.records import Answer, Attempt, Claim
+from moderation_pipelines.judging.money import Price, Rates, Usage
+from moderation_pipelines.judging.requests.outcomes import label_set
+from moderation_pipelines.judging.requests.wire import RequestTemplate, request_template
 from moderation_pipelines.prompting.prompts import Prompt
-from moderation_pipelines.scoring.capabilities import profile_of
-from moderation_pipelines.scoring.engine import Item, Job, calm_collector, run_async, score
-from moderation_pipelines.scoring.judges import Endpoint, Judge
-from moderation_pipelines.scoring.ledger import Answer, Attempt, Claim, Ledger
-from moderation_pipelines.scoring.ledger.databases import SqliteDatabase
-from moderation_pipelines.scoring.ledger.ledger import Settlement
-from moderation_pipelines.scoring.money import Price, Rates, Usage
-from moderation_pipelines.scoring.outcomes import label_set
-from moderation_pipelines.scoring.wire import RequestTemplate, request_template
 
 if TYPE_CHECKING:  # the wire's tasks load neither polars nor Arrow: the engine does not
-    from moderation_pipelines.scoring.scores import ScoringTask
+    from moderation_pipelines.judging.scores import ScoringTask
 
 DAY = date(2026, 1, 1)
 LABELS = label_set(["fine", "bad"], ["bad"])
@@ -194,8 +194,8 @@ def ledger(n: int, folder: str) -> dict[str, float]:
 def task_of(folder: str) -> ScoringTask:
     """A judge on the release in a folder."""
     from moderation_pipelines.eval_sets.release import Release
+    from moderation_pipelines.judging.scores import ScoringTask
     from moderation_pipelines.policies.policy import Label, Policy
-    from moderation_pipelines.scoring.scores import ScoringTask
 
     judge = Judge(endpoint="e", model="m", max_tokens=60, price=PRICE)
     endpoint = Endpoint(base_url="http://127.0.0.1:9/v1", concurrency=512, transport="direct")
@@ -232,7 +232,7 @@ def filled(n: int, folder: str) -> ScoringTask:
 
 def plan(n: int, folder: str) -> dict[str, float]:
     """A dry run: every request of a release rendered, its tokens counted, its cost added up; none is settled yet."""
-    from moderation_pipelines.scoring.planning import plan_run
+    from moderation_pipelines.judging.planning import plan_run
 
     task = filled(n, folder)
     with opened(folder, "empty.sqlite") as book:
@@ -256,7 +256,7 @@ def warm(n: int, folder: str) -> dict[str, float]:
     """The rows of the scores table of a release of which everything is settled, written as Parquet."""
     import pyarrow.parquet as pq
 
-    from moderation_pipelines.scoring.scores import score_frames
+    from moderation_pipelines.judging.scores import score_frames
 
     task = filled(n, folder)
     started = time.perf_counter()
@@ -274,7 +274,7 @@ def warm(n: int, folder: str) -> dict[str, float]:
 
 def batch(n: int, folder: str) -> dict[str, float]:
     """Claimed lines of a batch file of ``n`` requests, as ``build_lines`` writes them."""
-    from moderation_pipelines.scoring.batch import build_lines
+    from moderation_pipelines.judging.batch import build_lines
 
     job = job_for("http://127.0.0.1:9/v1", 128, "direct")
     with opened(folder) as book:

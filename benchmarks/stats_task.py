@@ -23,16 +23,17 @@ def group_by(path: Path) -> Any:
 
 
 def agreement_pack(path: Path) -> Any:
-    from moderation_pipelines.agreement import Scale, agreement
+    from moderation_pipelines.agreement.pack import agreement
+    from moderation_pipelines.votes.scale import Scale
 
     scale = Scale(LABELS, "ordinal", None, (False, True, True, True))
     return agreement(path, scale, replicates=1000).height
 
 
 def _matrix(source: Any) -> Any:
-    from moderation_pipelines.agreement import Scale
-    from moderation_pipelines.agreement.item_votes import item_votes
-    from moderation_pipelines.consensus.matrix import matrix_of
+    from moderation_pipelines.votes.by_item import item_votes
+    from moderation_pipelines.votes.matrix import matrix_of
+    from moderation_pipelines.votes.scale import Scale
 
     return matrix_of(item_votes(source, Scale(LABELS)))
 

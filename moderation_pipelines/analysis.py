@@ -10,18 +10,18 @@ from pathlib import Path
 import numpy as np
 import polars as pl
 
-from moderation_pipelines.agreement import Scale, agreement, intra_rater_agreement, one_vote_each
-from moderation_pipelines.agreement.item_votes import as_lazy
-from moderation_pipelines.agreement.pack import IntervalMethod
-from moderation_pipelines.agreement.scale import Kind, scale_of_votes
-from moderation_pipelines.consensus.matrix import matrix_of_ids
+from moderation_pipelines.agreement.pack import IntervalMethod, agreement, intra_rater_agreement
 from moderation_pipelines.consensus.methods import Method, aggregate
-from moderation_pipelines.errors import UserError, did_you_mean
 from moderation_pipelines.eval_sets.release import find_release
-from moderation_pipelines.home import Home
+from moderation_pipelines.foundation.errors import UserError, did_you_mean
+from moderation_pipelines.foundation.home import Home
+from moderation_pipelines.judging.tables import SCORES
 from moderation_pipelines.metrics.pairs import compare_judges, compare_releases
-from moderation_pipelines.tables.schema import SCORES
 from moderation_pipelines.tables.warehouse import Warehouse
+from moderation_pipelines.votes.by_item import as_lazy
+from moderation_pipelines.votes.matrix import matrix_of_ids
+from moderation_pipelines.votes.one_each import one_vote_each
+from moderation_pipelines.votes.scale import Kind, Scale, scale_of_votes
 
 Votes = pl.LazyFrame | Path
 _KINDS = ("vote", "gold", "adjudication", "audit")

@@ -7,20 +7,21 @@ import dagster as dg
 from moderation_pipelines.agreement import assets as agreement
 from moderation_pipelines.consensus import assets as consensus
 from moderation_pipelines.eval_sets import assets as eval_sets
-from moderation_pipelines.home import Home, Settings, find_home
+from moderation_pipelines.foundation.home import Home, find_home
+from moderation_pipelines.foundation.settings import Settings
 from moderation_pipelines.ingest import assets as ingest
+from moderation_pipelines.judging import assets as scoring
+from moderation_pipelines.judging.judges_file import pool_name
 from moderation_pipelines.metrics import assets as metrics
 from moderation_pipelines.orchestration import automation
-from moderation_pipelines.orchestration.io_manager import WarehouseIOManager
-from moderation_pipelines.orchestration.partitions import Days
-from moderation_pipelines.orchestration.pipeline import Pipeline
 from moderation_pipelines.policies import assets as policies
 from moderation_pipelines.prompting import assets as prompting
 from moderation_pipelines.reports import assets as reports
-from moderation_pipelines.scoring import assets as scoring
-from moderation_pipelines.scoring.judges import pool_name
 from moderation_pipelines.tables.warehouse import Warehouse
-from moderation_pipelines.validation import assets as validation
+from moderation_pipelines.validations import assets as validation
+from moderation_pipelines.wiring.io_manager import WarehouseIOManager
+from moderation_pipelines.wiring.partitions import Days
+from moderation_pipelines.wiring.pipeline import Pipeline
 
 STAGES = (policies, ingest, consensus, agreement, eval_sets, prompting, scoring, metrics, validation, reports)
 

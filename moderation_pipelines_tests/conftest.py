@@ -14,7 +14,8 @@ from typing import Any
 
 import pytest
 
-from moderation_pipelines.home import Home, Settings
+from moderation_pipelines.foundation.home import Home
+from moderation_pipelines.foundation.settings import Settings
 from moderation_pipelines.ingest.day import DayIngest, ingest_day
 from moderation_pipelines.policies.policy import Policies, load_policies
 from moderation_pipelines.tables.warehouse import Warehouse
@@ -98,7 +99,7 @@ def modpipe(*arguments: str, cwd: Path | None = None, **env: str) -> subprocess.
     """Run the command line as a user would, in a process of its own."""
     kept = {k: v for k, v in os.environ.items() if not k.startswith(("MODERATION_", "DAGSTER_HOME"))}
     return subprocess.run(
-        [sys.executable, "-c", "from moderation_pipelines.cli import main; main()", *arguments],
+        [sys.executable, "-c", "from moderation_pipelines.cli.main import main; main()", *arguments],
         capture_output=True,
         text=True,
         cwd=cwd or ROOT,

@@ -15,17 +15,20 @@ from datetime import date
 from pathlib import Path
 from typing import Any
 
-from moderation_pipelines.fake_endpoint import FakeEndpoint, Plan, serving_fake
 from moderation_pipelines.fake_endpoint.answers import Said
+from moderation_pipelines.fake_endpoint.endpoint import FakeEndpoint
+from moderation_pipelines.fake_endpoint.plan import Plan
+from moderation_pipelines.fake_endpoint.server import serving_fake
+from moderation_pipelines.judging.calls.engine import Item, Job, Reader, RunReport, score, settled_items
+from moderation_pipelines.judging.capabilities import profile_of
+from moderation_pipelines.judging.judges_file import Endpoint, Judge
+from moderation_pipelines.judging.ledger.databases import SqliteDatabase
+from moderation_pipelines.judging.ledger.ledger import Ledger
+from moderation_pipelines.judging.ledger.records import Answer, Failure
+from moderation_pipelines.judging.money import Price, Rates, picodollars
+from moderation_pipelines.judging.requests.outcomes import LabelSet
+from moderation_pipelines.judging.requests.wire import RequestTemplate, request_template
 from moderation_pipelines.prompting.prompts import Prompt
-from moderation_pipelines.scoring.capabilities import profile_of
-from moderation_pipelines.scoring.engine import Item, Job, Reader, RunReport, score, settled_items
-from moderation_pipelines.scoring.judges import Endpoint, Judge
-from moderation_pipelines.scoring.ledger import Answer, Failure, Ledger
-from moderation_pipelines.scoring.ledger.databases import SqliteDatabase
-from moderation_pipelines.scoring.money import Price, Rates, picodollars
-from moderation_pipelines.scoring.outcomes import LabelSet
-from moderation_pipelines.scoring.wire import RequestTemplate, request_template
 
 LABELS = LabelSet(("fine", "bad"), frozenset({"bad"}))
 DAY = date(2026, 3, 2)

@@ -12,14 +12,16 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from moderation_pipelines.agreement import Scale, agreement, one_vote_each
-from moderation_pipelines.agreement import item_votes as item_votes_module
 from moderation_pipelines.agreement.coefficients import Metric, krippendorff_alpha, linearised, percent_agreement
 from moderation_pipelines.agreement.disagreement import Clause, confused_labels, rater_pair_table, raters_apart
 from moderation_pipelines.agreement.guidelines import guideline_comparisons
-from moderation_pipelines.agreement.item_votes import item_votes
+from moderation_pipelines.agreement.pack import agreement
 from moderation_pipelines.agreement.patterns import Patterns
 from moderation_pipelines.agreement.slices import slices_of
+from moderation_pipelines.votes import by_item as item_votes_module
+from moderation_pipelines.votes.by_item import item_votes
+from moderation_pipelines.votes.one_each import one_vote_each
+from moderation_pipelines.votes.scale import Scale
 
 # Krippendorff (2011), Computing Krippendorff's Alpha-Reliability, section C: 4 observers, 12 units, labels 1 to 5.
 PUBLISHED = [

@@ -9,7 +9,6 @@ import numpy as np
 import polars as pl
 import pytest
 
-from moderation_pipelines.agreement import Scale, agreement, intra_rater_agreement
 from moderation_pipelines.agreement.coefficients import (
     ChanceModel,
     krippendorff_alpha,
@@ -17,11 +16,12 @@ from moderation_pipelines.agreement.coefficients import (
     percent_agreement,
     specific_agreement,
 )
-from moderation_pipelines.agreement.item_votes import item_votes
+from moderation_pipelines.agreement.pack import agreement, intra_rater_agreement
 from moderation_pipelines.agreement.patterns import Patterns
 from moderation_pipelines.agreement.raters import cohen_kappas, conger_kappa
-from moderation_pipelines.agreement.scale import Weighting, agreement_weights, masi_distance, scale_of_votes
 from moderation_pipelines.agreement.slices import Slice, slices_of
+from moderation_pipelines.votes.by_item import item_votes
+from moderation_pipelines.votes.scale import Scale, Weighting, agreement_weights, masi_distance, scale_of_votes
 
 # Gwet (2014), Handbook of Inter-Rater Reliability, 4th ed.; printed with results in the vignettes «overview» and
 # «weighting» of the R package irrCAC 1.0 (Gwet 2019). Rows are items, columns raters, 0 is missing.

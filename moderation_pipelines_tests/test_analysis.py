@@ -10,8 +10,8 @@ import polars as pl
 import pytest
 
 from moderation_pipelines.analysis import agreement_of_file, consensus_of_file, votes_file
-from moderation_pipelines.errors import UserError
-from moderation_pipelines.home import Home
+from moderation_pipelines.foundation.errors import UserError
+from moderation_pipelines.foundation.home import Home
 from moderation_pipelines_tests.conftest import modpipe
 from moderation_pipelines_tests.test_agreement import published_votes
 

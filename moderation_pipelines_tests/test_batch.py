@@ -11,16 +11,18 @@ from typing import Any
 
 import pytest
 
-from moderation_pipelines.fake_endpoint import FakeEndpoint, Plan, serving_fake
-from moderation_pipelines.scoring import batch
-from moderation_pipelines.scoring.batch import collect, ended_batches, submit
-from moderation_pipelines.scoring.engine import EndpointStop, Job
-from moderation_pipelines.scoring.judges import Endpoint
-from moderation_pipelines.scoring.ledger import Answer, Failure, Ledger
-from moderation_pipelines.scoring.ledger.batches import Batches
-from moderation_pipelines.scoring.ledger.ledger import Spend
-from moderation_pipelines.scoring.money import Price
-from moderation_pipelines.scoring.transport import DirectTransport
+from moderation_pipelines.fake_endpoint.endpoint import FakeEndpoint
+from moderation_pipelines.fake_endpoint.plan import Plan
+from moderation_pipelines.fake_endpoint.server import serving_fake
+from moderation_pipelines.judging import batch
+from moderation_pipelines.judging.batch import collect, ended_batches, submit
+from moderation_pipelines.judging.calls.engine import EndpointStop, Job
+from moderation_pipelines.judging.calls.transport import DirectTransport
+from moderation_pipelines.judging.judges_file import Endpoint
+from moderation_pipelines.judging.ledger.batches import Batches
+from moderation_pipelines.judging.ledger.ledger import Ledger, Spend
+from moderation_pipelines.judging.ledger.records import Answer, Failure
+from moderation_pipelines.judging.money import Price
 from moderation_pipelines_tests.engine_help import DAY, ends, job_for, reader, run, sqlite_ledger
 
 NAMES = [f"text {k}" for k in range(100)]

@@ -17,7 +17,7 @@ import dagster as dg
 import pytest
 from selenium.common.exceptions import WebDriverException
 
-from moderation_pipelines.home import Home
+from moderation_pipelines.foundation.home import Home
 from moderation_pipelines.orchestration.runner import instance_of
 from moderation_pipelines_tests.conftest import ROOT
 from moderation_pipelines_tests.test_orchestration import GROUPS

@@ -8,10 +8,10 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from moderation_pipelines.eval_sets.purity import label_purity, poisson_binomial_interval
-from moderation_pipelines.metrics.bootstrap import bootstrap_weights
-from moderation_pipelines.metrics.comparison import benjamini_hochberg, mcnemar_exact, paired_differences
-from moderation_pipelines.metrics.intervals import (
+from moderation_pipelines.consensus.purity import label_purity, poisson_binomial_interval
+from moderation_pipelines.metrics.paired import paired_differences
+from moderation_pipelines.stats.bootstrap import bootstrap_weights
+from moderation_pipelines.stats.intervals import (
     acceleration,
     bca_interval,
     clopper_pearson_interval,
@@ -19,7 +19,9 @@ from moderation_pipelines.metrics.intervals import (
     t_interval,
     wilson_interval,
 )
-from moderation_pipelines.metrics.planning import (
+from moderation_pipelines.stats.multiplicity import benjamini_hochberg
+from moderation_pipelines.stats.paired import mcnemar_exact
+from moderation_pipelines.stats.power import (
     items_for_interval,
     items_for_paired_rates,
     items_for_two_rates,

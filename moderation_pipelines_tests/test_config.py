@@ -6,12 +6,13 @@ import json
 
 import pytest
 
-from moderation_pipelines.checks import all_problems
-from moderation_pipelines.errors import UserError
-from moderation_pipelines.home import Settings, find_home
+from moderation_pipelines.foundation.errors import UserError
+from moderation_pipelines.foundation.home import find_home
+from moderation_pipelines.foundation.settings import Settings
+from moderation_pipelines.orchestration.home_check import all_problems
 from moderation_pipelines.prompting.library import prompts_frame
 from moderation_pipelines.prompting.prompts import fenced_item, load_prompt
-from moderation_pipelines.tables.schema import PROMPTS
+from moderation_pipelines.prompting.tables import PROMPTS
 from moderation_pipelines_tests.conftest import HARASSMENT, ROOT, SmallHome
 
 

@@ -14,15 +14,15 @@ from moderation_pipelines.agreement.coefficients import (
     specific_agreement,
 )
 from moderation_pipelines.agreement.patterns import Patterns, Samples
-from moderation_pipelines.metrics.comparison import paired_differences
-from moderation_pipelines.metrics.intervals import (
+from moderation_pipelines.metrics.daily import Scored, slice_metrics
+from moderation_pipelines.metrics.paired import paired_differences
+from moderation_pipelines.stats.intervals import (
     Interval,
     bca_interval,
     clopper_pearson_interval,
     percentile_interval,
     wilson_interval,
 )
-from moderation_pipelines.metrics.tables import Scored, slice_metrics
 
 pytestmark = pytest.mark.slow
 TRIALS = 1000

@@ -16,17 +16,19 @@ from typing import Any
 
 import pytest
 
-from moderation_pipelines.errors import UserError
-from moderation_pipelines.fake_endpoint import FAULTS, FakeEndpoint, Plan, serving_fake
-from moderation_pipelines.scoring import engine
-from moderation_pipelines.scoring.calls import Tries, answered, backoff_seconds, next_step
-from moderation_pipelines.scoring.engine import EndpointStop, Progress, score
-from moderation_pipelines.scoring.judges import Endpoint
-from moderation_pipelines.scoring.ledger import Answer, Claim, Failure
-from moderation_pipelines.scoring.ledger.databases import SqliteDatabase
-from moderation_pipelines.scoring.ledger.ledger import Run, Spend
-from moderation_pipelines.scoring.money import PICO
-from moderation_pipelines.scoring.transport import Reply
+from moderation_pipelines.fake_endpoint.endpoint import FakeEndpoint
+from moderation_pipelines.fake_endpoint.plan import FAULTS, Plan
+from moderation_pipelines.fake_endpoint.server import serving_fake
+from moderation_pipelines.foundation.errors import UserError
+from moderation_pipelines.judging.calls import engine
+from moderation_pipelines.judging.calls.calls import Tries, answered, backoff_seconds, next_step
+from moderation_pipelines.judging.calls.engine import EndpointStop, Progress, score
+from moderation_pipelines.judging.calls.transport import Reply
+from moderation_pipelines.judging.judges_file import Endpoint
+from moderation_pipelines.judging.ledger.databases import SqliteDatabase
+from moderation_pipelines.judging.ledger.ledger import Run, Spend
+from moderation_pipelines.judging.ledger.records import Answer, Claim, Failure
+from moderation_pipelines.judging.money import PICO
 from moderation_pipelines_tests.engine_help import (
     DAY,
     LABELS,
@@ -664,7 +666,7 @@ def test_a_short_outage_loses_nothing_whatever_the_concurrency(tmp_path: Path) -
 
 def test_a_hanging_endpoint_opens_the_breaker() -> None:
     gate_of = Endpoint(base_url="http://127.0.0.1:9/v1", concurrency=8, timeout_seconds=60)
-    from moderation_pipelines.scoring.gate import Gate
+    from moderation_pipelines.judging.calls.gate import Gate
 
     async def opened() -> str:
         breaker = Gate(gate_of).breaker

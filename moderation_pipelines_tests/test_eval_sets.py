@@ -13,14 +13,15 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from moderation_pipelines.consensus.labels import consensus_labels
-from moderation_pipelines.errors import ReadFailure, UserError
+from moderation_pipelines.consensus.tables import CONSENSUS, CONSENSUS_METHODS
 from moderation_pipelines.eval_sets.build import candidate_for
 from moderation_pipelines.eval_sets.release import Candidate, Published, find_release, publish, release_diff, releases
 from moderation_pipelines.eval_sets.selection import allocation
 from moderation_pipelines.eval_sets.specs import EvalSetSpec
-from moderation_pipelines.home import Settings
-from moderation_pipelines.ingest.text import text_sha256
-from moderation_pipelines.tables.schema import CONSENSUS, CONSENSUS_METHODS, CONTENT, DROPS, VOTES
+from moderation_pipelines.foundation.errors import ReadFailure, UserError
+from moderation_pipelines.foundation.settings import Settings
+from moderation_pipelines.foundation.text import text_sha256
+from moderation_pipelines.ingest.tables import CONTENT, DROPS, VOTES
 from moderation_pipelines_tests.conftest import DAY, SmallHome
 
 SPEC = EvalSetSpec(name="harassment", size=40, stratify_by=("label",), min_per_stratum=2, seed=1)
@@ -135,7 +136,7 @@ def test_copies_of_a_text_are_drawn_once(small: SmallHome) -> None:
 def test_same_inputs_give_the_same_bytes(small: SmallHome, tmp_path: Path) -> None:
     fill(small)
     first = released(small)
-    from moderation_pipelines.home import Home
+    from moderation_pipelines.foundation.home import Home
 
     twin = SmallHome(Home(tmp_path / "twin"))
     for policy in ("harassment", "levels"):
@@ -246,7 +247,7 @@ def test_unknown_sets_and_versions_are_named(small: SmallHome) -> None:
 def test_the_release_suite_finds_what_is_broken(small: SmallHome) -> None:
     from dataclasses import replace
 
-    from moderation_pipelines.validation.suites import audit_release
+    from moderation_pipelines.eval_sets.expectations import audit_release
 
     fill(small)
     sound = candidate(small)

@@ -7,13 +7,15 @@ from pathlib import Path
 import polars as pl
 import pytest
 
-from moderation_pipelines.agreement.tables import agreement_table, voted_with_items
+from moderation_pipelines.agreement.daily import agreement_table, voted_with_items
 from moderation_pipelines.consensus.labels import consensus_labels, latest_consensus
-from moderation_pipelines.home import Home, Settings
+from moderation_pipelines.consensus.tables import CONSENSUS
+from moderation_pipelines.foundation.home import Home
+from moderation_pipelines.foundation.settings import Settings
 from moderation_pipelines.ingest.day import ingest_day
 from moderation_pipelines.ingest.landing import landing_days
+from moderation_pipelines.ingest.tables import CONTENT, QUARANTINE, VOTES
 from moderation_pipelines.policies.policy import Policies, load_policies
-from moderation_pipelines.tables.schema import CONSENSUS, CONTENT, QUARANTINE, VOTES
 from moderation_pipelines.tables.warehouse import Warehouse
 from moderation_pipelines_tests.conftest import modpipe, real_home
 

@@ -9,9 +9,13 @@ from pathlib import Path
 import polars as pl
 import pytest
 
-from moderation_pipelines.fake_endpoint import FakeEndpoint, Plan, serving_fake
-from moderation_pipelines.home import Home
-from moderation_pipelines.tables.schema import BATCHES, CANARIES, INJECTIONS, JUDGE_RUNS, METRICS, SCORES
+from moderation_pipelines.fake_endpoint.endpoint import FakeEndpoint
+from moderation_pipelines.fake_endpoint.plan import Plan
+from moderation_pipelines.fake_endpoint.server import serving_fake
+from moderation_pipelines.foundation.home import Home
+from moderation_pipelines.judging.tables import BATCHES, JUDGE_RUNS, SCORES
+from moderation_pipelines.metrics.tables import METRICS
+from moderation_pipelines.probes.tables import CANARIES, INJECTIONS
 from moderation_pipelines.tables.warehouse import Warehouse
 from moderation_pipelines_tests.conftest import modpipe
 

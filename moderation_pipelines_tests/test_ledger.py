@@ -15,11 +15,13 @@ from pathlib import Path
 
 import pytest
 
-from moderation_pipelines.errors import UserError
-from moderation_pipelines.fake_endpoint import FakeEndpoint, Plan, serving_fake
-from moderation_pipelines.scoring.ledger import Answer, Attempt, Claim, Failure, Ledger, open_ledger
-from moderation_pipelines.scoring.ledger.databases import PostgresDatabase, SqliteDatabase
-from moderation_pipelines.scoring.ledger.ledger import Settlement, Spend
+from moderation_pipelines.fake_endpoint.endpoint import FakeEndpoint
+from moderation_pipelines.fake_endpoint.plan import Plan
+from moderation_pipelines.fake_endpoint.server import serving_fake
+from moderation_pipelines.foundation.errors import UserError
+from moderation_pipelines.judging.ledger.databases import PostgresDatabase, SqliteDatabase
+from moderation_pipelines.judging.ledger.ledger import Ledger, Settlement, Spend, open_ledger
+from moderation_pipelines.judging.ledger.records import Answer, Attempt, Claim, Failure
 from moderation_pipelines_tests.engine_help import DAY, postgres_server
 
 ANSWER = Answer("verdict", label="bad", p_violating=0.8, attempts=1, first_day=str(DAY), created_at="t", cost=7)
@@ -262,10 +264,10 @@ def test_full_synchronous_is_set(tmp_path: Path) -> None:
 SCORER = """
 import sys
 from pathlib import Path
-from moderation_pipelines.scoring.judges import Endpoint
-from moderation_pipelines.scoring.ledger import open_ledger
-from moderation_pipelines.scoring.engine import score
-from moderation_pipelines.scoring.money import Price
+from moderation_pipelines.judging.judges_file import Endpoint
+from moderation_pipelines.judging.ledger.ledger import open_ledger
+from moderation_pipelines.judging.calls.engine import score
+from moderation_pipelines.judging.money import Price
 from moderation_pipelines_tests.engine_help import job_for, reader
 url, path, n = sys.argv[1], Path(sys.argv[2]), int(sys.argv[3])
 endpoint = Endpoint(base_url=url, concurrency=32, transport="direct", timeout_seconds=20)

@@ -8,8 +8,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from moderation_pipelines.scoring.breaker import Breaker
-from moderation_pipelines.scoring.limits import (
+from moderation_pipelines.judging.calls.breaker import Breaker
+from moderation_pipelines.judging.calls.limits import (
     Concurrency,
     LearntRate,
     TokenBucket,

@@ -15,7 +15,6 @@ from moderation_pipelines.consensus.crowdlab import crowdlab
 from moderation_pipelines.consensus.dawid_skene import dawid_skene, mace, one_coin
 from moderation_pipelines.consensus.em import Fit
 from moderation_pipelines.consensus.glad import glad
-from moderation_pipelines.consensus.matrix import VoteMatrix, vote_matrix
 from moderation_pipelines.consensus.methods import (
     METHODS,
     Method,
@@ -25,6 +24,7 @@ from moderation_pipelines.consensus.methods import (
     rater_weights,
     weighted_majority,
 )
+from moderation_pipelines.votes.matrix import VoteMatrix, vote_matrix
 
 # Dawid & Skene (1979), Applied Statistics 28, 20-28, Table 1: 45 patients; observer 1 rated each three times
 # (characters 1 to 3), observers 2 to 5 once.

@@ -12,8 +12,8 @@ from moderation_pipelines.metrics.classification import (
     brier_score,
     expected_calibration_error,
 )
-from moderation_pipelines.metrics.intervals import effective_sample_size, percentile_interval, wilson_interval
-from moderation_pipelines.metrics.tables import Scored, slice_metrics
+from moderation_pipelines.metrics.daily import Scored, slice_metrics
+from moderation_pipelines.stats.intervals import effective_sample_size, percentile_interval, wilson_interval
 
 
 @pytest.mark.parametrize(

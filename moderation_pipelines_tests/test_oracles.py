@@ -11,16 +11,16 @@ import numpy as np
 import polars as pl
 import pytest
 
-from moderation_pipelines.agreement import Scale, agreement
 from moderation_pipelines.agreement.coefficients import ChanceModel, krippendorff_alpha, linearised
-from moderation_pipelines.agreement.item_votes import item_votes
+from moderation_pipelines.agreement.pack import agreement
 from moderation_pipelines.agreement.raters import cohen_kappas, conger_kappa
-from moderation_pipelines.agreement.scale import Weighting, agreement_weights
 from moderation_pipelines.agreement.slices import Slice, slices_of
 from moderation_pipelines.consensus.crowdlab import crowdlab
 from moderation_pipelines.consensus.dawid_skene import dawid_skene, one_coin
 from moderation_pipelines.consensus.glad import glad
-from moderation_pipelines.consensus.matrix import VoteMatrix, vote_matrix
+from moderation_pipelines.votes.by_item import item_votes
+from moderation_pipelines.votes.matrix import VoteMatrix, vote_matrix
+from moderation_pipelines.votes.scale import Scale, Weighting, agreement_weights
 from moderation_pipelines_tests.oracles.environment import oracle_python
 
 pytestmark = pytest.mark.slow

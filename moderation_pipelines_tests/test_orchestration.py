@@ -12,14 +12,14 @@ import dagster as dg
 import pytest
 
 from moderation_pipelines.definitions import STAGES, build_defs
-from moderation_pipelines.errors import ReadFailure
-from moderation_pipelines.home import Settings
+from moderation_pipelines.foundation.errors import ReadFailure
+from moderation_pipelines.foundation.settings import Settings
 from moderation_pipelines.ingest.landing import landing_days
+from moderation_pipelines.ingest.tables import VOTES
 from moderation_pipelines.orchestration.automation import console_from
 from moderation_pipelines.orchestration.drop_sensor import MAX_ATTEMPTS, RunState, SeenState, plan, window_fingerprints
-from moderation_pipelines.orchestration.pipeline import Pipeline
 from moderation_pipelines.orchestration.runner import instance_of, run_line
-from moderation_pipelines.tables.schema import VOTES
+from moderation_pipelines.wiring.pipeline import Pipeline
 from moderation_pipelines_tests.conftest import DAY, ROOT, SmallHome
 
 GROUPS = {

@@ -10,7 +10,13 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from moderation_pipelines.scoring.outcomes import OUTCOMES, LabelSet, classify, filter_signals, refused_by_filter
+from moderation_pipelines.judging.requests.outcomes import (
+    OUTCOMES,
+    LabelSet,
+    classify,
+    filter_signals,
+    refused_by_filter,
+)
 from moderation_pipelines_tests.engine_help import LABELS, completion
 
 

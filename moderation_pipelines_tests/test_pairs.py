@@ -8,9 +8,10 @@ import polars as pl
 import pytest
 
 from moderation_pipelines.eval_sets.release import Release
+from moderation_pipelines.judging.tables import SCORES
+from moderation_pipelines.metrics.daily import metrics_table
 from moderation_pipelines.metrics.pairs import compare_judges, compare_releases, comparisons_table
-from moderation_pipelines.metrics.tables import metrics_table
-from moderation_pipelines.tables.schema import COMPARISONS, SCORES
+from moderation_pipelines.metrics.tables import COMPARISONS
 from moderation_pipelines_tests.conftest import DAY, SmallHome
 from moderation_pipelines_tests.test_eval_sets import SPEC, fill, refresh, released
 
@@ -30,7 +31,7 @@ def scores_of(release: Release, judge: str, wrong: set[str], missing: set[str] =
         }
         for item, violating in items.select("item_id", "violating").iter_rows()
     ]  # fmt: skip
-    return SCORES.conform(pl.LazyFrame(rows, schema_overrides={"violating": pl.Boolean})).collect()
+    return SCORES.filled(pl.LazyFrame(rows, schema_overrides={"violating": pl.Boolean})).collect()
 
 
 @pytest.fixture

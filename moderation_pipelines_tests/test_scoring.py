@@ -15,24 +15,25 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from moderation_pipelines.errors import UserError
 from moderation_pipelines.eval_sets.release import Release
-from moderation_pipelines.fake_endpoint import FakeEndpoint, Plan, serving_fake
-from moderation_pipelines.fake_endpoint.plan import Model, load_plan
+from moderation_pipelines.fake_endpoint.endpoint import FakeEndpoint
+from moderation_pipelines.fake_endpoint.plan import Model, Plan, load_plan
+from moderation_pipelines.fake_endpoint.server import serving_fake
+from moderation_pipelines.foundation.errors import UserError
+from moderation_pipelines.judging.capabilities import profile_of
+from moderation_pipelines.judging.judge_runs import invalid_runs, judge_runs_table, why_invalid
+from moderation_pipelines.judging.judges.baseline import BaselineModel, training_set
+from moderation_pipelines.judging.judges.baseline_server import BaselineApp, serving
+from moderation_pipelines.judging.judges_file import Endpoint, Judge
+from moderation_pipelines.judging.ledger.records import Answer
+from moderation_pipelines.judging.money import PICO, Price, Rates, Usage, picodollars, price_on, usage_of, usd
+from moderation_pipelines.judging.planning import Seen, plan_day, plan_run
+from moderation_pipelines.judging.probing import probe
+from moderation_pipelines.judging.requests.outcomes import label_set
+from moderation_pipelines.judging.requests.wire import RequestTemplate, request_template
+from moderation_pipelines.judging.scores import ScoringTask, score_day
+from moderation_pipelines.probes.steadiness import INJECTIONS_SUITE, canaries_table, injections_table
 from moderation_pipelines.prompting.prompts import Prompt, fenced_item, load_prompt
-from moderation_pipelines.scoring.baseline import BaselineModel, training_set
-from moderation_pipelines.scoring.baseline_server import BaselineApp, serving
-from moderation_pipelines.scoring.capabilities import profile_of
-from moderation_pipelines.scoring.judge_runs import invalid_runs, judge_runs_table, why_invalid
-from moderation_pipelines.scoring.judges import Endpoint, Judge
-from moderation_pipelines.scoring.ledger import Answer
-from moderation_pipelines.scoring.money import PICO, Price, Rates, Usage, picodollars, price_on, usage_of, usd
-from moderation_pipelines.scoring.outcomes import label_set
-from moderation_pipelines.scoring.planning import Seen, plan_day, plan_run
-from moderation_pipelines.scoring.probing import probe
-from moderation_pipelines.scoring.scores import ScoringTask, score_day
-from moderation_pipelines.scoring.steadiness import INJECTIONS_SUITE, canaries_table, injections_table
-from moderation_pipelines.scoring.wire import RequestTemplate, request_template
 from moderation_pipelines_tests.conftest import SmallHome
 from moderation_pipelines_tests.engine_help import (
     DAY,

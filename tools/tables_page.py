@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from moderation_pipelines.tables.schema import EVAL_SET_ITEMS, TABLES, Table
+from moderation_pipelines.eval_sets.tables import EVAL_SET_ITEMS
+from moderation_pipelines.orchestration.stages import TABLES
+from moderation_pipelines.tables.table import Table
 
 
 def page() -> str:

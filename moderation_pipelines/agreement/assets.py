@@ -6,17 +6,18 @@ from datetime import timedelta
 import dagster as dg
 import polars as pl
 
-from moderation_pipelines.agreement.tables import (
+from moderation_pipelines.agreement.daily import (
     agreement_table,
     disagreements_table,
     guideline_comparisons_table,
     rater_pairs_table,
     voted_with_items,
 )
-from moderation_pipelines.orchestration.assets_common import frame_metadata, table_asset, told_plainly
-from moderation_pipelines.orchestration.partitions import Days
-from moderation_pipelines.orchestration.pipeline import Pipeline, day_of
-from moderation_pipelines.tables.schema import AGREEMENT, DISAGREEMENTS, GUIDELINE_COMPARISONS, RATER_PAIRS, Table
+from moderation_pipelines.agreement.tables import AGREEMENT, DISAGREEMENTS, GUIDELINE_COMPARISONS, RATER_PAIRS
+from moderation_pipelines.tables.table import Table
+from moderation_pipelines.wiring.partitions import Days
+from moderation_pipelines.wiring.pipeline import Pipeline, day_of
+from moderation_pipelines.wiring.presentation import frame_metadata, table_asset, told_plainly
 
 
 def build(days: Days) -> list[dg.AssetsDefinition]:
@@ -41,7 +42,7 @@ def build(days: Days) -> list[dg.AssetsDefinition]:
                 frame = make(voted, policies, end=day, **{name: given[name] for name in more})
             said = _alphas(frame) if table is AGREEMENT else {}
             return dg.MaterializeResult(
-                value=frame, metadata=frame_metadata(frame, pipeline.warehouse.file(table, day), **said)
+                value=frame, metadata=frame_metadata(table, frame, pipeline.warehouse.file(table, day), **said)
             )
 
         return made

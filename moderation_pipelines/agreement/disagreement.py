@@ -8,19 +8,19 @@ from dataclasses import dataclass
 import numpy as np
 import polars as pl
 
-from moderation_pipelines.agreement.item_votes import Block, ItemVotes, VotesSource, item_votes
 from moderation_pipelines.agreement.notes import FEW_ITEMS
 from moderation_pipelines.agreement.patterns import FloatArray, IntArray, Patterns
 from moderation_pipelines.agreement.raters import RaterPairs, cohen_kappas, rater_pairs, too_many_pairs
-from moderation_pipelines.agreement.scale import Scale
 from moderation_pipelines.agreement.slices import slices_of
-from moderation_pipelines.metrics.intervals import (
+from moderation_pipelines.stats.intervals import (
     UNDEFINED,
     percentile_interval,
     seed_from,
     t_interval,
     wilson_interval,
 )
+from moderation_pipelines.votes.by_item import Block, ItemVotes, VotesSource, item_votes
+from moderation_pipelines.votes.scale import Scale
 
 CONFUSION_SCHEMA = {
     "slice": pl.String,

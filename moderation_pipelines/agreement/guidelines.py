@@ -10,12 +10,12 @@ import numpy as np
 import polars as pl
 
 from moderation_pipelines.agreement.coefficients import krippendorff_alpha, percent_agreement
-from moderation_pipelines.agreement.item_votes import VotesSource, as_lazy, item_votes
 from moderation_pipelines.agreement.patterns import FloatArray, Patterns, Samples
-from moderation_pipelines.agreement.scale import Scale, agreement_weights
 from moderation_pipelines.agreement.slices import slices_of
-from moderation_pipelines.metrics.comparison import benjamini_hochberg
-from moderation_pipelines.metrics.intervals import UNDEFINED, Interval, percentile_interval, seed_from
+from moderation_pipelines.stats.intervals import UNDEFINED, Interval, percentile_interval, seed_from
+from moderation_pipelines.stats.multiplicity import benjamini_hochberg
+from moderation_pipelines.votes.by_item import VotesSource, as_lazy, item_votes
+from moderation_pipelines.votes.scale import Scale, agreement_weights
 
 MIN_PAIRED = 30
 MIN_EACH = 10

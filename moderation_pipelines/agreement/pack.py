@@ -20,7 +20,6 @@ from moderation_pipelines.agreement.coefficients import (
     prevalence,
     specific_agreement,
 )
-from moderation_pipelines.agreement.item_votes import VotesSource, as_lazy, item_votes
 from moderation_pipelines.agreement.patterns import FloatArray, Patterns, Samples
 from moderation_pipelines.agreement.raters import (
     UNDEFINED,
@@ -32,10 +31,8 @@ from moderation_pipelines.agreement.raters import (
     rater_pairs,
     too_many_pairs,
 )
-from moderation_pipelines.agreement.repeats import repeated_votes
-from moderation_pipelines.agreement.scale import Kind, Scale, Weighting, agreement_weights, scale_of_votes
 from moderation_pipelines.agreement.slices import Slice, slices_of
-from moderation_pipelines.metrics.intervals import (
+from moderation_pipelines.stats.intervals import (
     Interval,
     bca_interval,
     percentile_interval,
@@ -43,6 +40,9 @@ from moderation_pipelines.metrics.intervals import (
     t_interval,
     wilson_interval,
 )
+from moderation_pipelines.votes.by_item import VotesSource, as_lazy, item_votes
+from moderation_pipelines.votes.one_each import repeated_votes
+from moderation_pipelines.votes.scale import Kind, Scale, Weighting, agreement_weights, scale_of_votes
 
 IntervalMethod = Literal["auto", "analytic", "percentile", "bca"]
 KEY = ("slice", "slice_value", "coefficient", "label")

@@ -1,100 +1,121 @@
-"""The tables of the agreement stage for one window: every policy, from the window's votes."""
+"""Tables of agreement: coefficients, confused labels, pairs of raters, guideline versions."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
-from datetime import date
-
-import polars as pl
-
-from moderation_pipelines.agreement.disagreement import Clause, confused_labels, rater_pair_table
-from moderation_pipelines.agreement.guidelines import guideline_comparisons
-from moderation_pipelines.agreement.pack import agreement, intra_rater_agreement
-from moderation_pipelines.agreement.scale import Scale
-from moderation_pipelines.consensus.votes import window_votes
-from moderation_pipelines.policies.policy import Policies, Policy
-from moderation_pipelines.tables.schema import (
-    AGREEMENT,
-    DISAGREEMENTS,
-    GUIDELINE_COMPARISONS,
-    RATER_PAIRS,
-    Table,
+from moderation_pipelines.tables.column import count, day, estimate, share, text
+from moderation_pipelines.tables.table import Table
+from moderation_pipelines.tables.vocabulary import (
+    NOTE,
+    POLICY,
+    RATER_ID,
+    SLICE_VALUE,
+    WINDOW_DAY,
+    high,
+    high_share,
+    low,
+    low_share,
+    p_value,
 )
 
 SLICES = ("locale", "pool", "guideline", "surface")
 
+AGREEMENT = Table(
+    "agreement",
+    "one coefficient on one slice",
+    ("policy", "slice", "slice_value", "coefficient", "label", "drop_date"),
+    {
+        "policy": POLICY,
+        "slice": text("slicing the row belongs to", one_of=("all", *SLICES)),
+        "slice_value": SLICE_VALUE,
+        "coefficient": text("name of the coefficient"),
+        "label": text("label of specific_agreement and prevalence; null for the others", nullable=True),
+        "value": estimate("value of the coefficient; null when undefined, the note says why"),
+        "ci_low": low(),
+        "ci_high": high(),
+        "se": estimate("analytic standard error; null where the coefficient has none", minimum=0),
+        "interval": text(
+            "method of the interval (bootstrap by item: bca, percentile); null without one",
+            nullable=True,
+            one_of=("analytic", "bca", "percentile", "wilson"),
+        ),
+        "n_items": count(
+            "items with two or more counted votes (intra_rater: rater x item; cohen_kappa: in the pairs used)",
+            unit="items",
+        ),
+        "n_rated": count("items with one counted vote or more, behind the chance terms", unit="items"),
+        "n_raters": count("different named raters among those votes; null when votes are anonymous", nullable=True),
+        "n_votes": count("counted votes on n_items", unit="votes"),
+        "window_start": day("first day of the window"),
+        "window_end": WINDOW_DAY,
+        "note": NOTE,
+        "drop_date": WINDOW_DAY,
+    },
+)
 
-def voted_with_items(votes: pl.LazyFrame, content: pl.LazyFrame, policies: Policies) -> pl.LazyFrame:
-    """Votes of the window that gave an answer, repeats among them (``is_current`` tells), with their item's locale and
-    surface. Columns: item_id, policy, label, rater_id, is_current SLICES; used_at: when it was made, else its day."""
-    of_item = content.sort("drop_date").unique("item_id", keep="last").select("item_id", "locale", "surface")
-    return (
-        window_votes(votes, policies)
-        .filter((pl.col("kind") == "vote") & ~pl.col("is_abstain"))
-        .join(of_item, on="item_id", how="left")
-        .with_columns(used_at=pl.coalesce("labeled_at", pl.col("drop_date").cast(pl.Datetime("us", "UTC"))))
-        .select("item_id", "policy", "label", "rater_id", "is_current", "used_at", *SLICES)
-    )
+DISAGREEMENTS = Table(
+    "disagreements",
+    "one pair of labels raters confuse, on one slice",
+    ("policy", "slice", "slice_value", "label_a", "label_b", "drop_date"),
+    {
+        "policy": POLICY,
+        "slice": text("slicing the row belongs to", one_of=("all", *SLICES, "clause")),
+        "slice_value": SLICE_VALUE,
+        "label_a": text("first label of the pair; in slice clause the clause's label"),
+        "label_b": text("second label of the pair"),
+        "n_items": count("items that got both labels", unit="items"),
+        "n_disputed": count(
+            "items whose votes differ (slice clause: with the clause's label among them)", unit="items"
+        ),
+        "share": share("share of all disagreement (slice clause: of that with the clause's label); null without any"),
+        "ci_low": low_share("95 % percentile bootstrap interval by item"),
+        "ci_high": high_share("95 % percentile bootstrap interval by item"),
+        "lift": estimate("share over what chance gives with these label frequencies; 1: as by chance", minimum=0),
+        "lift_low": low("95 % interval", minimum=0),
+        "lift_high": high("95 % interval", minimum=0),
+        "drop_date": WINDOW_DAY,
+    },
+)
 
+RATER_PAIRS = Table(
+    "rater_pairs",
+    "two raters who voted on the same ten items or more",
+    ("policy", "rater_a", "rater_b", "drop_date"),
+    {
+        "policy": POLICY,
+        "rater_a": RATER_ID.with_(meaning="first rater of the pair (sorted by id)"),
+        "rater_b": RATER_ID.with_(meaning="second rater of the pair"),
+        "n_items": count("items both voted on", unit="items"),
+        "percent_agreement": share("share of those items with the same label"),
+        "ci_low": low_share("95 % Wilson interval"),
+        "ci_high": high_share("95 % Wilson interval"),
+        "cohen_kappa": estimate("Cohen's kappa; null where both used one label only", maximum=1),
+        "kappa_low": low("95 % large-sample interval"),
+        "kappa_high": high("95 % large-sample interval"),
+        "drop_date": WINDOW_DAY,
+    },
+)
 
-def agreement_table(voted: pl.LazyFrame, policies: Policies, start: date, end: date, replicates: int) -> pl.DataFrame:
-    """The ``agreement`` rows for the window ``start`` to ``end``: every policy, all and by each of SLICES.
-
-    ``voted``: from :func:`voted_with_items`. A policy without votes gives its rows with null values and n 0.
-    """
-
-    def of(policy: Policy, mine: pl.LazyFrame) -> pl.DataFrame:
-        scale = Scale.of(policy)
-        tables = [agreement(mine.filter("is_current").collect(), scale, SLICES, replicates, policy.id)]
-        if mine.filter(~pl.col("is_current")).head(1).collect().height:
-            tables.append(intra_rater_agreement(mine.collect(), scale, SLICES, replicates, policy.id))
-        return pl.concat(tables).with_columns(window_start=pl.lit(start), window_end=pl.lit(end))
-
-    return _for_each(AGREEMENT, voted, policies, end, of)
-
-
-def disagreements_table(voted: pl.LazyFrame, policies: Policies, end: date, replicates: int) -> pl.DataFrame:
-    """The ``disagreements`` rows: which labels raters confuse, all, by each of SLICES and by clause."""
-
-    def of(policy: Policy, mine: pl.LazyFrame) -> pl.DataFrame:
-        clauses = [Clause(clause.id, clause.label) for clause in policy.clauses if clause.label is not None]
-        counted = mine.filter("is_current").collect()
-        return confused_labels(counted, Scale.of(policy), SLICES, clauses, replicates, policy.id)
-
-    return _for_each(DISAGREEMENTS, voted, policies, end, of)
-
-
-def rater_pairs_table(voted: pl.LazyFrame, policies: Policies, end: date) -> pl.DataFrame:
-    """The ``rater_pairs`` rows: agreement of every two raters who share ten items or more."""
-    return _for_each(
-        RATER_PAIRS, voted, policies, end, lambda p, mine: rater_pair_table(mine.filter("is_current"), Scale.of(p))
-    )
-
-
-def guideline_comparisons_table(voted: pl.LazyFrame, policies: Policies, end: date, replicates: int) -> pl.DataFrame:
-    """The ``guideline_comparisons`` rows: each guideline version against the next, in the order they came into use."""
-
-    def of(policy: Policy, mine: pl.LazyFrame) -> pl.DataFrame:
-        counted = mine.filter("is_current").collect()
-        by_use = counted.filter(pl.col("guideline").is_not_null()).group_by("guideline").agg(pl.col("used_at").min())
-        versions = by_use.sort("used_at", "guideline")["guideline"].to_list()
-        return guideline_comparisons(counted, Scale.of(policy), versions, replicates, policy.id)
-
-    return _for_each(GUIDELINE_COMPARISONS, voted, policies, end, of)
-
-
-def _for_each(
-    table: Table,
-    voted: pl.LazyFrame,
-    policies: Policies,
-    end: date,
-    of: Callable[[Policy, pl.LazyFrame], pl.DataFrame],
-) -> pl.DataFrame:
-    def frames() -> Iterator[pl.DataFrame]:
-        held = voted.collect().lazy()
-        for policy in policies:
-            mine = held.filter(pl.col("policy") == policy.id)
-            yield of(policy, mine).with_columns(policy=pl.lit(policy.id), drop_date=pl.lit(end))
-
-    found = list(frames())
-    return table.conform(pl.concat(found).lazy()).collect() if found else table.empty()
+GUIDELINE_COMPARISONS = Table(
+    "guideline_comparisons",
+    "one coefficient under two guideline versions",
+    ("policy", "guideline_a", "guideline_b", "coefficient", "drop_date"),
+    {
+        "policy": POLICY,
+        "guideline_a": text("earlier guideline version"),
+        "guideline_b": text("later guideline version"),
+        "coefficient": text("percent_agreement, krippendorff_alpha or violating_share"),
+        "value_a": estimate("value under the earlier version"),
+        "value_b": estimate("value under the later version"),
+        "difference": estimate("later minus earlier"),
+        "ci_low": low("95 % percentile bootstrap interval by item"),
+        "ci_high": high("95 % percentile bootstrap interval by item"),
+        "p_value": p_value("two-sided permutation test that the version makes no difference"),
+        "p_adjusted": p_value("the same after Benjamini-Hochberg over the policy's comparisons"),
+        "basis": text("paired: the same items under both versions; or all items"),
+        "n_items_a": count("items with two or more votes under the earlier version", unit="items"),
+        "n_items_b": count("items with two or more votes under the later version", unit="items"),
+        "n_items_both": count("items with two or more votes under both", unit="items"),
+        "note": NOTE,
+        "drop_date": WINDOW_DAY,
+    },
+)

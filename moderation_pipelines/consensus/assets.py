@@ -4,11 +4,12 @@ import dagster as dg
 import polars as pl
 
 from moderation_pipelines.consensus.labels import chosen_methods, consensus_labels, consensus_methods_table
-from moderation_pipelines.consensus.raters import rater_cards
-from moderation_pipelines.orchestration.assets_common import frame_metadata, table_asset, told_plainly
-from moderation_pipelines.orchestration.partitions import Days
-from moderation_pipelines.orchestration.pipeline import Pipeline, day_of
-from moderation_pipelines.tables.schema import CONSENSUS, CONSENSUS_METHODS, RATERS
+from moderation_pipelines.consensus.tables import CONSENSUS, CONSENSUS_METHODS
+from moderation_pipelines.raters.cards import rater_cards
+from moderation_pipelines.raters.tables import RATERS
+from moderation_pipelines.wiring.partitions import Days
+from moderation_pipelines.wiring.pipeline import Pipeline, day_of
+from moderation_pipelines.wiring.presentation import frame_metadata, table_asset, told_plainly
 
 
 def build(days: Days) -> list[dg.AssetsDefinition]:
@@ -26,7 +27,11 @@ def build(days: Days) -> list[dg.AssetsDefinition]:
         return dg.MaterializeResult(
             value=frame,
             metadata=frame_metadata(
-                frame, pipeline.warehouse.file(CONSENSUS_METHODS, day), **chosen, **{"not converged": unsettled}
+                CONSENSUS_METHODS,
+                frame,
+                pipeline.warehouse.file(CONSENSUS_METHODS, day),
+                **chosen,
+                **{"not converged": unsettled},
             ),
         )
 
@@ -44,7 +49,7 @@ def build(days: Days) -> list[dg.AssetsDefinition]:
         methods = {f"by {m or 'nothing'}": n for m, n in frame.group_by("method").len().sort("method").iter_rows()}
         more = {"ties": int(frame["is_tie"].sum()), **methods}
         return dg.MaterializeResult(
-            value=frame, metadata=frame_metadata(frame, pipeline.warehouse.file(CONSENSUS, day), **more)
+            value=frame, metadata=frame_metadata(CONSENSUS, frame, pipeline.warehouse.file(CONSENSUS, day), **more)
         )
 
     @dg.asset(**table_asset(RATERS, "consensus"), partitions_def=days.daily, ins=window)
@@ -54,6 +59,8 @@ def build(days: Days) -> list[dg.AssetsDefinition]:
         day = day_of(context.partition_key)
         with told_plainly():
             frame = rater_cards(votes, pipeline.policies(), day)
-        return dg.MaterializeResult(value=frame, metadata=frame_metadata(frame, pipeline.warehouse.file(RATERS, day)))
+        return dg.MaterializeResult(
+            value=frame, metadata=frame_metadata(RATERS, frame, pipeline.warehouse.file(RATERS, day))
+        )
 
     return [consensus_methods, consensus, raters]

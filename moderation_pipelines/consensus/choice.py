@@ -7,10 +7,10 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from moderation_pipelines.consensus.matrix import IntArray, VoteMatrix
 from moderation_pipelines.consensus.methods import FALLBACK, METHODS, Aggregate, Method, aggregate
-from moderation_pipelines.metrics.comparison import mcnemar_exact
-from moderation_pipelines.metrics.intervals import UNDEFINED, Interval, wilson_interval
+from moderation_pipelines.stats.intervals import UNDEFINED, Interval, wilson_interval
+from moderation_pipelines.stats.paired import mcnemar_exact
+from moderation_pipelines.votes.matrix import IntArray, VoteMatrix
 
 MIN_GOLD = 30
 FOLDS = 5

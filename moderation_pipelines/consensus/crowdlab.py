@@ -9,8 +9,8 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from moderation_pipelines.consensus.matrix import FloatArray, VoteMatrix
 from moderation_pipelines.consensus.methods import decided
+from moderation_pipelines.votes.matrix import FloatArray, VoteMatrix
 
 _LEAST_WEIGHT = 1e-6
 

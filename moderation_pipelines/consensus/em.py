@@ -12,7 +12,7 @@ from typing import Protocol
 
 import numpy as np
 
-from moderation_pipelines.consensus.matrix import Chunk, FloatArray, IntArray, VoteMatrix
+from moderation_pipelines.votes.matrix import Chunk, FloatArray, IntArray, VoteMatrix
 
 
 class ConfusionModel(Protocol):

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from moderation_pipelines.consensus.matrix import Chunk, FloatArray, IntArray, VoteMatrix
+from moderation_pipelines.votes.matrix import Chunk, FloatArray, IntArray, VoteMatrix
 
 _LARGEST = 8.0
 

@@ -10,12 +10,13 @@ import numpy as np
 import polars as pl
 
 from moderation_pipelines.consensus.choice import Measured, measure_methods
-from moderation_pipelines.consensus.matrix import VoteMatrix, matrix_of_ids
 from moderation_pipelines.consensus.methods import FALLBACK, Method, aggregate
-from moderation_pipelines.consensus.votes import authority_labels, counted_votes, window_votes
-from moderation_pipelines.metrics.intervals import clopper_pearson_interval
+from moderation_pipelines.consensus.tables import CONSENSUS, CONSENSUS_METHODS
 from moderation_pipelines.policies.policy import Policies, Policy
-from moderation_pipelines.tables.schema import CONSENSUS, CONSENSUS_METHODS
+from moderation_pipelines.stats.intervals import clopper_pearson_interval
+from moderation_pipelines.votes.authority import authority_labels
+from moderation_pipelines.votes.matrix import VoteMatrix, matrix_of_ids
+from moderation_pipelines.votes.window import counted_votes, window_votes
 
 
 def consensus_labels(
@@ -37,7 +38,7 @@ def consensus_labels(
             frames.append(_policy_consensus(_voted(mine, policy), policy, method, day))
     if not frames:
         return CONSENSUS.empty()
-    return CONSENSUS.conform(pl.concat(frames).lazy()).sort("policy", "item_id").collect()
+    return CONSENSUS.picked(pl.concat(frames).lazy()).sort("policy", "item_id").collect()
 
 
 def wanted_method(policy: Policy) -> Method | None:
@@ -56,7 +57,7 @@ def consensus_methods_table(votes: pl.LazyFrame, policies: Policies, day: date) 
             voted.matrix, voted.only_gold, flags, policy.scale != "nominal", wanted_method(policy), voted.gold
         )
         rows += [_method_row(policy.id, voted.matrix.n_votes, m) | {"drop_date": day} for m in found]
-    return CONSENSUS_METHODS.conform(pl.LazyFrame(rows, schema=CONSENSUS_METHODS.schema)).collect()
+    return CONSENSUS_METHODS.picked(pl.LazyFrame(rows, schema=CONSENSUS_METHODS.schema)).collect()
 
 
 def chosen_methods(table: pl.DataFrame) -> dict[str, Method]:
@@ -162,7 +163,7 @@ def _policy_consensus(voted: _Voted, policy: Policy, wanted: Method, day: date) 
         majority_label=pl.Series(label_array[majority].tolist(), dtype=pl.String),
         drop_date=pl.lit(day),
     )
-    return CONSENSUS.conform(frame.lazy().join(today.select("item_id").unique(), on="item_id", how="semi")).collect()
+    return CONSENSUS.picked(frame.lazy().join(today.select("item_id").unique(), on="item_id", how="semi")).collect()
 
 
 def _nullable(values: np.ndarray) -> pl.Series:

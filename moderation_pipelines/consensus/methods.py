@@ -11,8 +11,8 @@ import numpy as np
 from moderation_pipelines.consensus.dawid_skene import RESTARTS, dawid_skene, mace, one_coin
 from moderation_pipelines.consensus.em import Fit
 from moderation_pipelines.consensus.glad import glad
-from moderation_pipelines.consensus.matrix import Chunk, FloatArray, IntArray, VoteMatrix
 from moderation_pipelines.policies.policy import AggregationMethod
+from moderation_pipelines.votes.matrix import Chunk, FloatArray, IntArray, VoteMatrix
 
 Method = AggregationMethod
 METHODS: tuple[Method, ...] = get_args(Method)

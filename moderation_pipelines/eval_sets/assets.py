@@ -6,16 +6,16 @@ import dagster as dg
 import polars as pl
 
 from moderation_pipelines.eval_sets.build import build_eval_sets
-from moderation_pipelines.orchestration.assets_common import (
+from moderation_pipelines.eval_sets.expectations import RELEASE_EXPECTATIONS
+from moderation_pipelines.wiring.partitions import Days
+from moderation_pipelines.wiring.pipeline import Pipeline
+from moderation_pipelines.wiring.presentation import (
     CODE_VERSION,
     OWNERS,
     check_results,
     check_specs,
     told_plainly,
 )
-from moderation_pipelines.orchestration.partitions import Days
-from moderation_pipelines.orchestration.pipeline import Pipeline
-from moderation_pipelines.validation.suites import RELEASE_EXPECTATIONS
 
 
 def build(days: Days) -> list[dg.AssetsDefinition]:

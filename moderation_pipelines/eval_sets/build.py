@@ -6,7 +6,9 @@ from collections.abc import Callable
 
 import polars as pl
 
-from moderation_pipelines.eval_sets.purity import measured_purity
+from moderation_pipelines.auditing.page import release_page
+from moderation_pipelines.consensus.purity import measured_purity
+from moderation_pipelines.eval_sets.expectations import audit_release
 from moderation_pipelines.eval_sets.release import (
     Candidate,
     Published,
@@ -16,11 +18,9 @@ from moderation_pipelines.eval_sets.release import (
 )
 from moderation_pipelines.eval_sets.selection import sampling_frame, selected
 from moderation_pipelines.eval_sets.specs import EvalSetSpec, load_specs
-from moderation_pipelines.home import Home
+from moderation_pipelines.foundation.home import Home
 from moderation_pipelines.policies.policy import Policies, Policy
 from moderation_pipelines.prompting.few_shot import load_examples
-from moderation_pipelines.validation.page import release_page
-from moderation_pipelines.validation.suites import audit_release
 
 
 def candidate_for(

@@ -23,14 +23,16 @@ import polars as pl
 import pyarrow.parquet as pq
 import yaml
 
-from moderation_pipelines.errors import Problem, ReadFailure, UserError, did_you_mean
-from moderation_pipelines.eval_sets.purity import label_purity
+from moderation_pipelines.consensus.purity import label_purity
 from moderation_pipelines.eval_sets.selection import Frame
 from moderation_pipelines.eval_sets.specs import EvalSetSpec, load_specs
-from moderation_pipelines.home import Home
+from moderation_pipelines.eval_sets.tables import EVAL_SET_ITEMS
+from moderation_pipelines.foundation.errors import Problem, ReadFailure, UserError, did_you_mean
+from moderation_pipelines.foundation.home import Home
 from moderation_pipelines.policies.policy import Policies, Policy
-from moderation_pipelines.tables.schema import EVAL_SET_ITEMS
-from moderation_pipelines.tables.warehouse import write_parquet, write_text
+from moderation_pipelines.tables.sql import Releases
+from moderation_pipelines.tables.store import write_text
+from moderation_pipelines.tables.warehouse import write_parquet
 
 _VERSION = re.compile(r"v(\d{4,})")
 _DIGITS = 6
@@ -72,7 +74,7 @@ class Release:
     def items(self) -> pl.DataFrame:
         """The release's rows, in canonical order. Raises :class:`ReadFailure` if the file is not as published."""
         with self._as_published() as stream:
-            return EVAL_SET_ITEMS.conform(pl.read_parquet(stream).lazy()).collect()
+            return EVAL_SET_ITEMS.picked(pl.read_parquet(stream).lazy()).collect()
 
     def chunks(self, columns: Sequence[str], size: int) -> Iterator[list[tuple[Any, ...]]]:
         """Some columns of the rows, ``size`` rows at a time, in canonical order; memory does not grow with the rows.
@@ -124,6 +126,12 @@ def eval_set_names(home: Home) -> list[str]:
     if not home.eval_sets.is_dir():
         return []
     return sorted(p.name for p in home.eval_sets.iterdir() if p.is_dir() and releases(home, p.name))
+
+
+def release_files(home: Home) -> Releases:
+    """The files of items of every release, for SQL."""
+    there = (r.path / "items.parquet" for name in eval_set_names(home) for r in releases(home, name))
+    return Releases(EVAL_SET_ITEMS, list(there))
 
 
 def current_release(home: Home, name: str) -> Release | None:

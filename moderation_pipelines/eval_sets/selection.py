@@ -10,9 +10,9 @@ import polars as pl
 
 from moderation_pipelines.consensus.labels import latest_consensus
 from moderation_pipelines.eval_sets.specs import EvalSetSpec
-from moderation_pipelines.ingest.text import EVAL
+from moderation_pipelines.eval_sets.tables import EVAL_SET_ITEMS
+from moderation_pipelines.foundation.text import EVAL
 from moderation_pipelines.policies.policy import Policy
-from moderation_pipelines.tables.schema import EVAL_SET_ITEMS
 
 NOT_GIVEN = "unknown"
 
@@ -140,4 +140,4 @@ def selected(frame: Frame, policy: Policy, spec: EvalSetSpec) -> pl.DataFrame:
         )
         .sort("item_id")
     )
-    return EVAL_SET_ITEMS.conform(drawn.lazy()).collect()
+    return EVAL_SET_ITEMS.picked(drawn.lazy()).collect()

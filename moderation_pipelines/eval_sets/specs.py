@@ -6,9 +6,9 @@ from typing import Literal
 
 from pydantic import Field, ValidationError
 
-from moderation_pipelines.errors import Problem, UserError
-from moderation_pipelines.home import Home
-from moderation_pipelines.located_yaml import model_problems, parse_yaml, read_text
+from moderation_pipelines.foundation.errors import Problem, UserError
+from moderation_pipelines.foundation.home import Home
+from moderation_pipelines.foundation.located_yaml import model_problems, parse_yaml, read_text
 from moderation_pipelines.policies.policy import IDENTIFIER, Policies, Strict
 
 

@@ -12,7 +12,7 @@ import orjson
 from moderation_pipelines.fake_endpoint.answers import Said, answer, asked, error, latency_seconds
 from moderation_pipelines.fake_endpoint.files import BatchStore
 from moderation_pipelines.fake_endpoint.plan import Plan
-from moderation_pipelines.scoring.limits import TokenBucket
+from moderation_pipelines.judging.calls.limits import TokenBucket
 
 _APIS = {"/v1/chat/completions": "chat", "/v1/responses": "responses", "/v1/decisions": "decisions"}
 

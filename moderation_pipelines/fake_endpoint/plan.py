@@ -6,8 +6,8 @@ from pathlib import Path
 
 from pydantic import Field, ValidationError, field_validator, model_validator
 
-from moderation_pipelines.errors import UserError, did_you_mean
-from moderation_pipelines.located_yaml import model_problems, parse_yaml, read_text
+from moderation_pipelines.foundation.errors import UserError, did_you_mean
+from moderation_pipelines.foundation.located_yaml import model_problems, parse_yaml, read_text
 from moderation_pipelines.policies.policy import Strict
 
 # Faults of a call are drawn anew for every attempt; those of an item hold for all its attempts.

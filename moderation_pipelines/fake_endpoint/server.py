@@ -109,7 +109,7 @@ async def serve(
 @contextmanager
 def serving_fake(endpoint: FakeEndpoint, secure: ssl.SSLContext | None = None) -> Iterator[str]:
     """Serve in a thread while the block runs. Yields the base URL, ending in /v1."""
-    from moderation_pipelines.scoring.engine import run_async
+    from moderation_pipelines.judging.calls.engine import run_async
 
     ready = threading.Event()
     where: dict[str, Any] = {}

@@ -5,10 +5,11 @@ from collections.abc import Iterator
 import dagster as dg
 
 from moderation_pipelines.ingest.day import ingest_day
-from moderation_pipelines.orchestration.assets_common import frame_metadata, table_spec, told_plainly
-from moderation_pipelines.orchestration.partitions import Days
-from moderation_pipelines.orchestration.pipeline import Pipeline, day_of
-from moderation_pipelines.tables.schema import CONTENT, DROPS, QUARANTINE, VOTES, Table
+from moderation_pipelines.ingest.tables import CONTENT, DROPS, QUARANTINE, VOTES
+from moderation_pipelines.tables.table import Table
+from moderation_pipelines.wiring.partitions import Days
+from moderation_pipelines.wiring.pipeline import Pipeline, day_of
+from moderation_pipelines.wiring.presentation import frame_metadata, table_spec, told_plainly
 
 ACCOUNTING = "rows_in_equal_rows_out"
 ALL_READ = "every_file_could_be_read"
@@ -59,7 +60,7 @@ def build(days: Days) -> list[dg.AssetsDefinition]:
         ]
         for table in tables:
             frame = warehouse.scan(table, [day]).head(8).collect()
-            metadata = frame_metadata(frame, warehouse.file(table, day), files=len(done.files))
+            metadata = frame_metadata(table, frame, warehouse.file(table, day), files=len(done.files))
             metadata["dagster/row_count"] = warehouse.rows(table, day)
             if not done.files:
                 metadata["note"] = "no files were delivered for this day"

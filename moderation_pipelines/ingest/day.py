@@ -7,7 +7,6 @@ staging files; the second looks only at small fingerprints to find repeated deli
 from __future__ import annotations
 
 import hashlib
-import tempfile
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
@@ -18,16 +17,19 @@ import numpy as np
 import polars as pl
 import pyarrow.parquet as pq
 
-from moderation_pipelines.home import Settings
+from moderation_pipelines.foundation.settings import Settings
 from moderation_pipelines.ingest.landing import FEEDS, DropFile, Feed, drop_files
 from moderation_pipelines.ingest.language import detected_locales
 from moderation_pipelines.ingest.readers import DropRejected, read_rows
-from moderation_pipelines.ingest.repeats import REPEAT_KEY, mark_current, takes_last
 from moderation_pipelines.ingest.rules import REQUIRED, checked_batch, finished_content, finished_votes
-from moderation_pipelines.ingest.text import pin_eval_share, sides, text_hashes
+from moderation_pipelines.ingest.sides import pin_eval_share
+from moderation_pipelines.ingest.tables import CONTENT, DROPS, QUARANTINE, VOTES
 from moderation_pipelines.policies.policy import Policies
-from moderation_pipelines.tables.schema import CONTENT, DROPS, QUARANTINE, VOTES, Table
-from moderation_pipelines.tables.warehouse import Warehouse, atomic_path
+from moderation_pipelines.tables.store import staging as staging_folder
+from moderation_pipelines.tables.table import Table
+from moderation_pipelines.tables.text_columns import sides, text_hashes
+from moderation_pipelines.tables.warehouse import Warehouse
+from moderation_pipelines.votes.repeats import REPEAT_KEY, mark_current, takes_last
 
 Progress = Callable[[str, int], None]
 BUCKET_ROWS = 500_000
@@ -334,17 +336,12 @@ def ingest_day(
     drops = [d for feed in FEEDS for d in drop_files(warehouse.home, feed, day)]
     warehouse.home.warehouse.mkdir(parents=True, exist_ok=True)
     pin_eval_share(warehouse.home, settings.eval_share)
-    with tempfile.TemporaryDirectory(prefix=".staging-", dir=warehouse.home.warehouse) as folder:
-        staging = Path(folder)
+    with staging_folder(warehouse.home.warehouse) as staging:
         files = [stage_file(drop, staging, policies, settings, progress) for drop in drops]
         verdicts = {feed: settle_day([f for f in files if f.feed == feed], feed, policies) for feed in FEEDS}
-        with (
-            atomic_path(warehouse.file(CONTENT, day)) as content_path,
-            atomic_path(warehouse.file(VOTES, day)) as votes_path,
-            atomic_path(warehouse.file(QUARANTINE, day)) as quarantine_path,
-        ):
-            content, votes = _Publisher(CONTENT, content_path), _Publisher(VOTES, votes_path)
-            quarantine = _Publisher(QUARANTINE, quarantine_path)
+        tables = (CONTENT, VOTES, QUARANTINE, DROPS)
+        with warehouse.replacing_all(tables, day) as paths:
+            content, votes, quarantine, delivered = (_Publisher(t, p) for t, p in zip(tables, paths, strict=True))
             _publish_content(
                 content,
                 files,
@@ -355,10 +352,10 @@ def ingest_day(
             for file in files:
                 for frame in file.quarantine_frames():
                     quarantine.append(frame)
-            for publisher in (content, votes, quarantine):
+            delivered.append(drops_frame(files))
+            for publisher in (content, votes, quarantine, delivered):
                 publisher.close()
             _check_accounting(files, content.rows, votes.rows, quarantine.rows)
-    warehouse.write(DROPS, drops_frame(files), day)
     return DayIngest(day, files)
 
 

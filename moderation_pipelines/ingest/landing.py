@@ -11,8 +11,8 @@ from datetime import date
 from pathlib import Path
 from typing import Literal
 
-from moderation_pipelines.errors import Problem, ReadFailure, UserError
-from moderation_pipelines.home import Home
+from moderation_pipelines.foundation.errors import Problem, ReadFailure, UserError
+from moderation_pipelines.foundation.home import Home
 
 Feed = Literal["content", "labels"]
 FEEDS: tuple[Feed, ...] = ("content", "labels")

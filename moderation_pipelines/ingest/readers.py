@@ -24,7 +24,7 @@ import orjson
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from moderation_pipelines.errors import nearest
+from moderation_pipelines.foundation.errors import nearest
 
 BATCH_ROWS = 20_000
 LINE_LIMIT = 16 * 1024 * 1024

@@ -13,12 +13,12 @@ from typing import Any
 import orjson
 import polars as pl
 
-from moderation_pipelines.errors import did_you_mean, nearest
+from moderation_pipelines.foundation.errors import did_you_mean, nearest
 from moderation_pipelines.ingest.landing import Feed
 from moderation_pipelines.ingest.readers import RawRow
+from moderation_pipelines.ingest.tables import CONTENT, QUARANTINE, VOTES
 from moderation_pipelines.policies.policy import Policies
-from moderation_pipelines.tables.schema import CONTENT, QUARANTINE, VOTES
-from moderation_pipelines.tables.schema import UTC as UTC_TIME
+from moderation_pipelines.tables.column import UTC as UTC_TIME
 
 ID_LIMIT = 256
 TEXT_LIMIT = 1_000_000
@@ -398,7 +398,7 @@ def _quarantine(rows: Sequence[RawRow], broken: list[Broken], feed: Feed, day: d
 
 def finished_content(good: pl.DataFrame, day: date, file: str) -> pl.DataFrame:
     """Good content rows with everything the table wants that does not depend on other rows."""
-    return CONTENT.conform(good.lazy().with_columns(drop_date=pl.lit(day), drop_file=pl.lit(file))).collect()
+    return CONTENT.filled(good.lazy().with_columns(drop_date=pl.lit(day), drop_file=pl.lit(file))).collect()
 
 
 def finished_votes(good: pl.DataFrame, day: date, file: str, policies: Policies) -> pl.DataFrame:
@@ -423,4 +423,4 @@ def finished_votes(good: pl.DataFrame, day: date, file: str, policies: Policies)
         .join(abstain.lazy(), on=["policy", "label"], how="left", maintain_order="left")
         .with_columns(pl.col("is_abstain").fill_null(False))
     )
-    return VOTES.conform(frame).collect()
+    return VOTES.filled(frame).collect()

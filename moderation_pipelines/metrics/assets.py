@@ -5,22 +5,22 @@ from collections.abc import Iterator
 import dagster as dg
 import polars as pl
 
+from moderation_pipelines.auditing.results import write_audit
 from moderation_pipelines.eval_sets.release import current_releases
+from moderation_pipelines.judging.judge_runs import invalid_runs
+from moderation_pipelines.metrics.daily import metrics_table
+from moderation_pipelines.metrics.expectations import audit_metrics, metrics_expectations
 from moderation_pipelines.metrics.pairs import comparisons_table
-from moderation_pipelines.metrics.tables import metrics_table
-from moderation_pipelines.orchestration.assets_common import (
+from moderation_pipelines.metrics.tables import COMPARISONS, METRICS
+from moderation_pipelines.wiring.partitions import Days
+from moderation_pipelines.wiring.pipeline import Pipeline, day_of
+from moderation_pipelines.wiring.presentation import (
     check_results,
     check_specs,
     frame_metadata,
     table_asset,
     told_plainly,
 )
-from moderation_pipelines.orchestration.partitions import Days
-from moderation_pipelines.orchestration.pipeline import Pipeline, day_of
-from moderation_pipelines.scoring.judge_runs import invalid_runs
-from moderation_pipelines.tables.schema import COMPARISONS, METRICS
-from moderation_pipelines.validation.expectations import metrics_expectations
-from moderation_pipelines.validation.suites import audit_metrics, write_audit
 
 
 def build(days: Days) -> list[dg.AssetsDefinition]:
@@ -53,7 +53,7 @@ def build(days: Days) -> list[dg.AssetsDefinition]:
         yield from check_results("metrics", specs, {str(day): results} if results else {})
         yield dg.MaterializeResult(
             value=frame,
-            metadata=frame_metadata(frame, pipeline.warehouse.file(METRICS, day), **shown),
+            metadata=frame_metadata(METRICS, frame, pipeline.warehouse.file(METRICS, day), **shown),
         )
 
     @dg.asset(**table_asset(COMPARISONS, "metrics"), partitions_def=days.daily, deps=["eval_sets"])
@@ -74,7 +74,7 @@ def build(days: Days) -> list[dg.AssetsDefinition]:
         if not frame.height:
             shown["note"] = "no two judges on one release on this day"
         return dg.MaterializeResult(
-            value=frame, metadata=frame_metadata(frame, pipeline.warehouse.file(COMPARISONS, day), **shown)
+            value=frame, metadata=frame_metadata(COMPARISONS, frame, pipeline.warehouse.file(COMPARISONS, day), **shown)
         )
 
     return [metrics, comparisons]

@@ -10,10 +10,12 @@ import numpy as np
 import polars as pl
 
 from moderation_pipelines.eval_sets.release import Release
-from moderation_pipelines.metrics.comparison import Difference, benjamini_hochberg, mcnemar_exact, paired_differences
-from moderation_pipelines.metrics.intervals import UNDEFINED, FloatArray, seed_from
-from moderation_pipelines.metrics.tables import SLICES, sliced_items, slices
-from moderation_pipelines.tables.schema import COMPARISONS
+from moderation_pipelines.metrics.daily import sliced_items, slices
+from moderation_pipelines.metrics.paired import Difference, paired_differences
+from moderation_pipelines.metrics.tables import COMPARISONS, SLICES
+from moderation_pipelines.stats.intervals import UNDEFINED, FloatArray, seed_from
+from moderation_pipelines.stats.multiplicity import benjamini_hochberg
+from moderation_pipelines.stats.paired import mcnemar_exact
 
 Row = dict[str, object]
 
@@ -29,7 +31,7 @@ def comparisons_table(
             frames.append(compare_judges(mine, release, a, b, replicates))
     if not frames:
         return COMPARISONS.empty()
-    return COMPARISONS.conform(pl.concat(frames).with_columns(drop_date=pl.lit(day)).lazy()).collect()
+    return COMPARISONS.picked(pl.concat(frames).with_columns(drop_date=pl.lit(day)).lazy()).collect()
 
 
 def compare_judges(

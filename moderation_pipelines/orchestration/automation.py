@@ -7,9 +7,12 @@ from typing import Any
 
 import dagster as dg
 
-from moderation_pipelines.errors import UserError
-from moderation_pipelines.home import Settings
+from moderation_pipelines.foundation.errors import UserError
+from moderation_pipelines.foundation.settings import Settings
 from moderation_pipelines.ingest.landing import day_fingerprint, landing_days
+from moderation_pipelines.judging.batch import ended_batches, open_batches
+from moderation_pipelines.judging.judges_file import load_judges
+from moderation_pipelines.judging.ledger.ledger import open_ledger
 from moderation_pipelines.orchestration.drop_sensor import (
     DayRequest,
     RunState,
@@ -17,10 +20,7 @@ from moderation_pipelines.orchestration.drop_sensor import (
     plan,
     window_fingerprints,
 )
-from moderation_pipelines.orchestration.pipeline import Pipeline
-from moderation_pipelines.scoring.batch import ended_batches, open_batches
-from moderation_pipelines.scoring.judges import load_judges
-from moderation_pipelines.scoring.ledger import open_ledger
+from moderation_pipelines.wiring.pipeline import Pipeline
 
 PARTITION_TAG = "dagster/partition"
 DAY_FINGERPRINT = "moderation/day_fingerprint"

@@ -13,14 +13,16 @@ from typing import Any
 import dagster as dg
 
 from moderation_pipelines.definitions import build_defs
-from moderation_pipelines.errors import UserError
-from moderation_pipelines.home import Home, Settings
+from moderation_pipelines.foundation.errors import UserError
+from moderation_pipelines.foundation.home import Home
+from moderation_pipelines.foundation.settings import Settings
 from moderation_pipelines.ingest.landing import day_fingerprint, landing_days
+from moderation_pipelines.ingest.tables import DROPS
 from moderation_pipelines.orchestration.automation import DAILY_METRICS, DAY_FINGERPRINT, PROCESS_DAY, console_from
 from moderation_pipelines.orchestration.drop_sensor import window_fingerprints
-from moderation_pipelines.orchestration.pipeline import Pipeline
-from moderation_pipelines.tables.schema import DROPS
-from moderation_pipelines.tables.warehouse import Warehouse, write_text
+from moderation_pipelines.tables.store import write_text
+from moderation_pipelines.tables.warehouse import Warehouse
+from moderation_pipelines.wiring.pipeline import Pipeline
 
 REPORT = dg.AssetKey("report")
 PROCESS_TAG = "moderation/process"

@@ -3,11 +3,11 @@
 import dagster as dg
 import polars as pl
 
-from moderation_pipelines.orchestration.assets_common import frame_metadata, table_asset, told_plainly
-from moderation_pipelines.orchestration.partitions import Days
-from moderation_pipelines.orchestration.pipeline import Pipeline
 from moderation_pipelines.policies.policy import Policies
-from moderation_pipelines.tables.schema import POLICIES
+from moderation_pipelines.policies.tables import POLICIES
+from moderation_pipelines.wiring.partitions import Days
+from moderation_pipelines.wiring.pipeline import Pipeline
+from moderation_pipelines.wiring.presentation import frame_metadata, table_asset, told_plainly
 
 
 def policies_frame(policies: Policies) -> pl.DataFrame:
@@ -35,6 +35,6 @@ def build(days: Days) -> list[dg.AssetsDefinition]:
             frame = policies_frame(pipeline.policies())
         path = pipeline.warehouse.file(POLICIES)
         hashes = {f"policy {p}": h for p, h in frame.select("policy", "sha256").iter_rows()}
-        return dg.MaterializeResult(value=frame, metadata=frame_metadata(frame, path, **hashes))
+        return dg.MaterializeResult(value=frame, metadata=frame_metadata(POLICIES, frame, path, **hashes))
 
     return [policies]

@@ -10,9 +10,9 @@ from typing import Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
-from moderation_pipelines.errors import Problem, UserError, did_you_mean
-from moderation_pipelines.home import Home
-from moderation_pipelines.located_yaml import Located, model_problems, parse_yaml, read_text
+from moderation_pipelines.foundation.errors import Problem, UserError, did_you_mean
+from moderation_pipelines.foundation.home import Home
+from moderation_pipelines.foundation.located_yaml import Located, model_problems, parse_yaml, read_text
 
 IDENTIFIER = re.compile(r"[a-z0-9][a-z0-9_-]{0,63}")
 

@@ -3,11 +3,11 @@
 import dagster as dg
 import polars as pl
 
-from moderation_pipelines.orchestration.assets_common import frame_metadata, table_asset, told_plainly
-from moderation_pipelines.orchestration.partitions import Days
-from moderation_pipelines.orchestration.pipeline import Pipeline
 from moderation_pipelines.prompting.library import prompts_frame
-from moderation_pipelines.tables.schema import PROMPTS
+from moderation_pipelines.prompting.tables import PROMPTS
+from moderation_pipelines.wiring.partitions import Days
+from moderation_pipelines.wiring.pipeline import Pipeline
+from moderation_pipelines.wiring.presentation import frame_metadata, table_asset, told_plainly
 
 
 def build(days: Days) -> list[dg.AssetsDefinition]:
@@ -18,6 +18,6 @@ def build(days: Days) -> list[dg.AssetsDefinition]:
             frame = prompts_frame(pipeline.home, pipeline.policies(), published)
         hashes = {f"prompt {p}": h[:12] for p, h in frame.select("prompt_id", "prompt_sha256").iter_rows()}
         path = pipeline.warehouse.file(PROMPTS)
-        return dg.MaterializeResult(value=frame, metadata=frame_metadata(frame, path, **hashes))
+        return dg.MaterializeResult(value=frame, metadata=frame_metadata(PROMPTS, frame, path, **hashes))
 
     return [prompts]

@@ -6,9 +6,9 @@ from dataclasses import dataclass
 
 import orjson
 
-from moderation_pipelines.errors import Problem, UserError, did_you_mean
-from moderation_pipelines.home import Home
-from moderation_pipelines.located_yaml import read_text
+from moderation_pipelines.foundation.errors import Problem, UserError, did_you_mean
+from moderation_pipelines.foundation.home import Home
+from moderation_pipelines.foundation.located_yaml import read_text
 from moderation_pipelines.policies.policy import Policy
 
 _KEYS = ("text", "label", "rationale", "context", "locale", "item_id")
@@ -28,7 +28,7 @@ class Example:
     @property
     def text_sha256(self) -> str:
         # Imported here: the scoring engine reads prompts and has no use for what ingestion needs.
-        from moderation_pipelines.ingest.text import text_sha256
+        from moderation_pipelines.foundation.text import text_sha256
 
         return text_sha256(self.text)
 

@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import polars as pl
 
-from moderation_pipelines.errors import Problem, UserError
-from moderation_pipelines.home import Home
+from moderation_pipelines.foundation.errors import Problem, UserError
+from moderation_pipelines.foundation.home import Home
 from moderation_pipelines.policies.policy import Policies
 from moderation_pipelines.prompting.prompts import COMPILED, Prompt, load_prompt, prompt_versions
-from moderation_pipelines.tables.schema import PROMPTS
+from moderation_pipelines.prompting.tables import PROMPTS
 
 
 def all_prompts(home: Home, policies: Policies) -> list[Prompt]:

@@ -16,9 +16,9 @@ import jinja2
 from jinja2.sandbox import ImmutableSandboxedEnvironment
 from pydantic import Field, ValidationError
 
-from moderation_pipelines.errors import Problem, UserError
-from moderation_pipelines.home import Home
-from moderation_pipelines.located_yaml import model_problems, parse_yaml, read_text
+from moderation_pipelines.foundation.errors import Problem, UserError
+from moderation_pipelines.foundation.home import Home
+from moderation_pipelines.foundation.located_yaml import model_problems, parse_yaml, read_text
 from moderation_pipelines.policies.policy import Policy, Strict
 from moderation_pipelines.prompting.few_shot import Example, load_examples
 

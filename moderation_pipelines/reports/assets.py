@@ -2,10 +2,10 @@
 
 import dagster as dg
 
-from moderation_pipelines.orchestration.assets_common import CODE_VERSION, OWNERS, told_plainly
-from moderation_pipelines.orchestration.partitions import Days
-from moderation_pipelines.orchestration.pipeline import Pipeline, day_of
 from moderation_pipelines.reports.daily import write_report
+from moderation_pipelines.wiring.partitions import Days
+from moderation_pipelines.wiring.pipeline import Pipeline, day_of
+from moderation_pipelines.wiring.presentation import CODE_VERSION, OWNERS, told_plainly
 
 
 def build(days: Days) -> list[dg.AssetsDefinition]:

@@ -12,15 +12,17 @@ import polars as pl
 
 from moderation_pipelines import __version__
 from moderation_pipelines.agreement.notes import FEW_ITEMS
-from moderation_pipelines.home import Home, Settings
-from moderation_pipelines.metrics.tables import CONFIDENCE_ORDER, SLICES
-from moderation_pipelines.pages import render
+from moderation_pipelines.foundation.home import Home
+from moderation_pipelines.foundation.settings import Settings
+from moderation_pipelines.judging.judges_file import BASELINE
+from moderation_pipelines.metrics.daily import CONFIDENCE_ORDER
+from moderation_pipelines.metrics.tables import SLICES
 from moderation_pipelines.policies.policy import Policies
-from moderation_pipelines.reports.charts import RangeRow, agreement_matrix, confusion_chart, range_chart, stacked_bars
+from moderation_pipelines.rendering.charts import RangeRow, agreement_matrix, confusion_chart, range_chart, stacked_bars
+from moderation_pipelines.rendering.pages import render
 from moderation_pipelines.reports.data import SURE, ReportData, Row, agreement_rows, metric_rows, report_data
 from moderation_pipelines.reports.workbook import write_workbook
-from moderation_pipelines.scoring.judges import BASELINE
-from moderation_pipelines.tables.warehouse import write_text
+from moderation_pipelines.tables.store import write_text
 
 SHOWN_RATERS = 20
 SHOWN_SLICES = 12

@@ -9,32 +9,21 @@ from typing import Any
 
 import polars as pl
 
+from moderation_pipelines.agreement.tables import AGREEMENT, DISAGREEMENTS, GUIDELINE_COMPARISONS, RATER_PAIRS
 from moderation_pipelines.consensus.labels import decided_by_authority, latest_consensus
+from moderation_pipelines.consensus.tables import CONSENSUS, CONSENSUS_METHODS
 from moderation_pipelines.eval_sets.release import Release, current_release, release_diff, releases
 from moderation_pipelines.eval_sets.specs import load_specs
-from moderation_pipelines.home import Home, Settings
-from moderation_pipelines.pages import decimal, span
+from moderation_pipelines.foundation.home import Home
+from moderation_pipelines.foundation.settings import Settings
+from moderation_pipelines.ingest.tables import CONTENT, DROPS, QUARANTINE, VOTES
+from moderation_pipelines.judging.tables import JUDGE_RUNS, SCORES
+from moderation_pipelines.metrics.tables import COMPARISONS, METRICS
 from moderation_pipelines.policies.policy import Policies
-from moderation_pipelines.scoring.steadiness import MOST_FLIPS, MOST_TURNED
-from moderation_pipelines.tables.schema import (
-    AGREEMENT,
-    CANARIES,
-    COMPARISONS,
-    CONSENSUS,
-    CONSENSUS_METHODS,
-    CONTENT,
-    DISAGREEMENTS,
-    DROPS,
-    GUIDELINE_COMPARISONS,
-    INJECTIONS,
-    JUDGE_RUNS,
-    METRICS,
-    QUARANTINE,
-    RATER_PAIRS,
-    RATERS,
-    SCORES,
-    VOTES,
-)
+from moderation_pipelines.probes.steadiness import MOST_FLIPS, MOST_TURNED
+from moderation_pipelines.probes.tables import CANARIES, INJECTIONS
+from moderation_pipelines.raters.tables import RATERS
+from moderation_pipelines.rendering.pages import decimal, span
 from moderation_pipelines.tables.warehouse import Warehouse
 
 Row = dict[str, Any]

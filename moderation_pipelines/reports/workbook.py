@@ -8,9 +8,9 @@ from typing import Any
 
 import polars as pl
 
+from moderation_pipelines.ingest.tables import DROPS
 from moderation_pipelines.reports.data import ReportData
-from moderation_pipelines.tables.schema import DROPS
-from moderation_pipelines.tables.warehouse import atomic_path
+from moderation_pipelines.tables.store import replacing
 
 _SHEETS = {
     "what to do": "what the numbers ask for, most urgent first",
@@ -50,7 +50,7 @@ def write_workbook(data: ReportData, path: Path) -> None:
         "confusion": data.confusion,
         "read next": pl.DataFrame(data.read_next, infer_schema_length=None),
     }
-    with atomic_path(path) as temporary:
+    with replacing(path) as temporary:
         options = {"strings_to_formulas": False, "strings_to_urls": False, "nan_inf_to_errors": True}
         book = xlsxwriter.Workbook(str(temporary), options)
         book.set_properties(

@@ -2,25 +2,37 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import duckdb
 
-from moderation_pipelines.errors import UserError
-from moderation_pipelines.home import Home
-from moderation_pipelines.tables.schema import EVAL_SET_ITEMS, TABLES
+from moderation_pipelines.foundation.errors import UserError
+from moderation_pipelines.foundation.home import Home
+from moderation_pipelines.tables.table import Table
 from moderation_pipelines.tables.warehouse import Warehouse
 
 
-def run_sql(home: Home, query: str) -> tuple[list[str], list[tuple[Any, ...]]]:
-    """(column names, rows) of a query. Raises :class:`UserError` with DuckDB's message when it is wrong."""
+@dataclass(frozen=True)
+class Releases:
+    """Files of rows that lie as ``<eval set>/<version>/items.parquet``, and the table they are."""
+
+    table: Table
+    files: list[Path]
+
+
+def run_sql(
+    home: Home, query: str, tables: Sequence[Table], releases: Releases | None = None
+) -> tuple[list[str], list[tuple[Any, ...]]]:
+    """(column names, rows) of a query over ``tables``. Raises :class:`UserError` with DuckDB's message."""
     connection = duckdb.connect(":memory:", config={"threads": 2})
     try:
         folder = str(home.warehouse).replace("'", "''")
         connection.execute(f"SET allowed_directories=['{folder}/']")
         connection.execute("SET enable_external_access=false")
-        for name, source in _sources(home).items():
+        for name, source in _sources(home, tables, releases).items():
             connection.execute(f'CREATE VIEW "{name}" AS SELECT {source}')
         connection.execute("SET lock_configuration=true")
         statements = connection.extract_statements(query)
@@ -35,23 +47,18 @@ def run_sql(home: Home, query: str) -> tuple[list[str], list[tuple[Any, ...]]]:
         connection.close()
 
 
-def _sources(home: Home) -> dict[str, str]:
+def _sources(home: Home, tables: Sequence[Table], releases: Releases | None) -> dict[str, str]:
     """What each view selects, after the word SELECT: the files there are, or no rows of the right columns."""
     warehouse = Warehouse(home)
     out = {}
-    for table in TABLES.values():
-        if table.daily:
-            files = [warehouse.file(table, day) for day in warehouse.days(table)]
-        else:
-            files = [f for f in [warehouse.file(table)] if f.is_file()]
+    for table in tables:
+        files = warehouse.files(table)
         out[table.name] = f"* FROM {_parquet(files)}" if files else _no_rows(table.schema.names())
-    releases = sorted(home.eval_sets.glob("*/v[0-9]*/items.parquet")) if home.eval_sets.is_dir() else []
-    where = "parse_path(filename)"
-    out["eval_set_items"] = (
-        f"{where}[-3] AS eval_set, {where}[-2] AS version, * EXCLUDE (filename) FROM {_parquet(releases, True)}"
-        if releases
-        else _no_rows(["eval_set", "version", *EVAL_SET_ITEMS.schema.names()])
-    )
+    if releases is not None:
+        files, where = releases.files, "parse_path(filename)"
+        named = f"{where}[-3] AS eval_set, {where}[-2] AS version, * EXCLUDE (filename)"
+        columns = ["eval_set", "version", *releases.table.schema.names()]
+        out[releases.table.name] = f"{named} FROM {_parquet(files, True)}" if files else _no_rows(columns)
     return out
 
 

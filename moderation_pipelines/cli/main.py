@@ -1,0 +1,865 @@
+"""modpipe: the pipeline for people and scripts. Results go to standard output, messages to standard error."""
+
+import csv
+import json
+import os
+import shutil
+import sys
+import tempfile
+import time
+from collections.abc import Iterable, Iterator, Sequence
+from contextlib import contextmanager
+from datetime import UTC, date, datetime
+from enum import StrEnum
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+from rich.console import Console
+from rich.markup import escape
+from rich.progress import BarColumn, Progress, SpinnerColumn, TextColumn, TimeElapsedColumn
+from rich.table import Table
+
+from moderation_pipelines.foundation.errors import UserError
+from moderation_pipelines.foundation.home import Home, find_home, repository_root
+from moderation_pipelines.foundation.settings import Settings
+
+app = typer.Typer(
+    help="Labels in, trusted numbers out: the moderation labeling and evaluation pipeline.",
+    no_args_is_help=True,
+    add_completion=False,
+    pretty_exceptions_enable=False,
+    rich_markup_mode=None,
+)
+sets = typer.Typer(help="Eval-set releases: list, show, diff.", no_args_is_help=True, rich_markup_mode=None)
+app.add_typer(sets, name="eval-sets")
+
+out = Console(soft_wrap=True, highlight=False)
+err = Console(stderr=True, soft_wrap=True, highlight=False)
+
+HomeOption = Annotated[
+    Path | None,
+    typer.Option("--home", help="Home folder. Default: MODERATION_HOME, else the repository root."),
+]
+DayOption = Annotated[str | None, typer.Option(metavar="YYYY-MM-DD")]
+
+
+class Feed(StrEnum):
+    content = "content"
+    labels = "labels"
+
+
+class ScaleKind(StrEnum):
+    nominal = "nominal"
+    ordinal = "ordinal"
+    interval = "interval"
+    ratio = "ratio"
+    set = "set"
+
+
+class IntervalKind(StrEnum):
+    auto = "auto"
+    analytic = "analytic"
+    percentile = "percentile"
+    bca = "bca"
+
+
+class ConsensusMethod(StrEnum):
+    majority = "majority"
+    median = "median"
+    weighted_majority = "weighted_majority"
+    one_coin = "one_coin"
+    dawid_skene = "dawid_skene"
+    mace = "mace"
+    glad = "glad"
+
+
+class Format(StrEnum):
+    table = "table"
+    csv = "csv"
+    json = "json"
+
+
+def _day(text: str | None, name: str) -> date | None:
+    if text is None:
+        return None
+    try:
+        return date.fromisoformat(text)
+    except ValueError:
+        raise typer.BadParameter(f'"{text}" is not a day like 2026-11-21', param_hint=f"--{name}") from None
+
+
+def _fail(message: str, code: int = 1) -> typer.Exit:
+    err.print(escape(message), style="red")
+    return typer.Exit(code)
+
+
+def _print_table(columns: Sequence[str], rows: Sequence[Sequence[object]], right: Sequence[int] = ()) -> None:
+    table = Table(box=None, pad_edge=False, header_style="bold")
+    for i, column in enumerate(columns):
+        table.add_column(column, justify="right" if i in right else "left", overflow="fold")
+    for row in rows:
+        table.add_row(*(escape("–" if v is None else str(v)) for v in row))
+    wide = Console(soft_wrap=not sys.stdout.isatty(), highlight=False, width=None if sys.stdout.isatty() else 160)
+    wide.print(table)
+
+
+@contextmanager
+def _progress() -> Iterator[Any]:
+    """A progress line on a terminal; on anything else one line per day."""
+    if not err.is_terminal:
+        last, told = [""], [time.monotonic()]
+
+        def say(done: int, total: int, what: str) -> None:
+            is_day = what.split(":")[0][:4].isdigit()
+            if what != last[0] and (is_day or (": " in what and time.monotonic() - told[0] > 10)):
+                err.print(escape(f"[{min(done + 1, total)}/{total}] {what}"))
+                last[0], told[0] = what, time.monotonic()
+
+        yield say
+        return
+    columns = (
+        SpinnerColumn(), BarColumn(bar_width=24), TextColumn("{task.completed:g}/{task.total:g} days"),
+        TimeElapsedColumn(), TextColumn("{task.description}"),
+    )  # fmt: skip
+    with Progress(*columns, console=err, transient=True) as progress:
+        task = progress.add_task("starting", total=1)
+
+        def show(done: int, total: int, what: str) -> None:
+            progress.update(task, completed=done, total=total, description=escape(what[:110]))
+
+        yield show
+
+
+@app.command()
+def run(
+    home: HomeOption = None,
+    since: DayOption = None,
+    until: DayOption = None,
+    date_: Annotated[str | None, typer.Option("--date", metavar="YYYY-MM-DD", help="Only this day.")] = None,
+    dry_run: Annotated[
+        bool, typer.Option("--dry-run", help="Print what judges would be asked and what it would cost; send nothing.")
+    ] = False,
+    retry_errors: Annotated[
+        bool,
+        typer.Option("--retry-errors", help="Ask judges only for what failed before, unreadable answers included."),
+    ] = False,
+) -> None:
+    """Materialise every day that has drops; eval sets, scores, metrics and report for the last of them."""
+    first, last, only = _day(since, "since"), _day(until, "until"), _day(date_, "date")
+    if only and (first or last):
+        raise typer.BadParameter("--date stands alone, without --since and --until")
+    place = find_home(home)
+    if dry_run:
+        _print_plan(place, only or last, retry_errors)
+        return
+    if not _run_line(place, first, last, only, retry_errors):
+        raise typer.Exit(1)
+
+
+def _print_plan(home: Home, day: date | None, retry_errors: bool) -> None:
+    """What a run would ask of the judges, on the releases as they stand."""
+    from moderation_pipelines.ingest.landing import landing_days
+    from moderation_pipelines.judging.ledger.ledger import open_ledger
+    from moderation_pipelines.judging.planning import plan_day
+    from moderation_pipelines.judging.scores import day_tasks
+    from moderation_pipelines.orchestration.home_check import checked_policies
+    from moderation_pipelines.probes.steadiness import INJECTIONS_SUITE, one_per_policy
+    from moderation_pipelines.tables.warehouse import Warehouse
+
+    policies = checked_policies(home)
+    with open_ledger(home.ledger) as ledger:
+        tasks, notes = day_tasks(home, policies, Warehouse(home))
+        day = day or max(landing_days(home), default=datetime.now(UTC).date())
+        plans = plan_day(tasks, ledger, day, retry_errors)
+    for note in notes:
+        err.print(escape(note))
+    if not plans:
+        why = "no release stands yet: run once, then plan" if not tasks else "prompts/judges.yaml names no judge"
+        out.print(f"Nothing would be asked: {why}.")
+        return
+    _print_table(
+        ["judge", "eval set", "items", "answered", "in batch", "to ask", "failed before", "tokens in", "tokens out",
+         "cost", "at most", "budget left"],
+        [
+            [p.judge_id, f"{p.eval_set} {p.version}", f"{p.items:,}", f"{p.answered:,}", f"{p.in_batch:,}",
+             f"{p.to_ask:,}", f"{p.failed_before:,}", f"{p.input_tokens:,}", f"{p.output_tokens:,}",
+             _dollars(p.cost_usd), _dollars(p.most_usd), _dollars(p.left_usd)]
+            for p in plans
+        ],
+        right=range(2, 12),
+    )  # fmt: skip
+    priced = [p.cost_usd for p in plans if p.cost_usd is not None]
+    most = sum(p.most_usd or 0 for p in plans)
+    total = f"${sum(priced):,.4f}, at most ${most:,.4f} without retries" if priced else "no price in judges.yaml"
+    unpriced = len(plans) - len(priced)
+    total += f" ({unpriced} without a price)" if priced and unpriced else ""
+    out.print(f"\n{sum(p.to_ask for p in plans):,} requests, {total}. Tokens: {plans[0].basis}.")
+    extra = sum(t.judge.canary + t.judge.injections * len(INJECTIONS_SUITE) for t in one_per_policy(tasks))
+    if extra:
+        out.print(f"Besides, up to {extra:,} calls a day for canaries and, once per prompt, injections.")
+    _note_missing_keys(t.endpoint.api_key_env for t in tasks)
+    out.print("On the releases as they stand; drops that are new may change them. Nothing was sent.")
+
+
+def _dollars(value: float | None) -> str:
+    return "–" if value is None else f"${value:,.4f}"
+
+
+def _run_line(
+    home: Home, since: date | None, until: date | None, only: date | None, retry_errors: bool = False
+) -> bool:
+    """Run, print the results, say what failed. True if all of it worked."""
+    from moderation_pipelines.orchestration.home_check import checked_policies
+    from moderation_pipelines.orchestration.runner import dagster_home, run_line
+
+    settings = Settings.from_env()
+    checked_policies(home)
+    started = datetime.now(UTC)
+    with _progress() as tell:
+        summary = run_line(home, settings, since, until, only, tell, retry_errors)
+    seconds = (datetime.now(UTC) - started).total_seconds()
+    if any(f.step in ("scoring", "metrics") and f.run_id for f in summary.failed):
+        err.print("Scores or metrics were not made: what is shown of judges is from an earlier run.", style="red")
+    _print_results(home, summary.last_day)
+    days = f"{len(summary.days)} day{'' if len(summary.days) == 1 else 's'}"
+    out.print(f"\n{days} in {seconds:.0f} s; {summary.new_answers:,} new judge answers.")
+    _print_rows(home, summary.days)
+    _print_places(home, summary.last_day)
+    if not summary.failed:
+        return True
+    err.print(f"\n{len(summary.failed)} thing{'' if len(summary.failed) == 1 else 's'} did not work:", style="red")
+    for f in summary.failed:
+        err.print(escape(f"  {f.day} {f.step}: {f.message}"))
+    if any(f.run_id for f in summary.failed):
+        err.print(escape(f"Runs and logs: modpipe ui --home {home.root} (DAGSTER_HOME {dagster_home(home)})"))
+    return False
+
+
+def _print_results(home: Home, day: date) -> None:
+    """The short result table of a day."""
+    import polars as pl
+
+    from moderation_pipelines.agreement.tables import AGREEMENT
+    from moderation_pipelines.consensus.labels import chosen_methods
+    from moderation_pipelines.consensus.tables import CONSENSUS_METHODS
+    from moderation_pipelines.metrics.tables import METRICS
+    from moderation_pipelines.rendering.pages import decimal, span
+    from moderation_pipelines.tables.warehouse import Warehouse
+
+    warehouse = Warehouse(home)
+    alpha = warehouse.scan(AGREEMENT, [day]).filter(
+        pl.col("slice") == "all", pl.col("coefficient").is_in(["krippendorff_alpha", "percent_agreement"])
+    )
+    rows: dict[str, dict[str, Any]] = {}
+    for r in alpha.collect().to_dicts():
+        rows.setdefault(r["policy"], {})[r["coefficient"]] = r
+    methods = chosen_methods(warehouse.scan(CONSENSUS_METHODS, [day]).collect())
+    out.print("\n[bold]Agreement between raters[/bold]")
+    _print_table(
+        ["policy", "percent agreement", "alpha", "95 % interval", "items", "votes", "labels by"],
+        [
+            [
+                policy,
+                decimal(r["percent_agreement"]["value"]),
+                decimal(r["krippendorff_alpha"]["value"]),
+                span(r["krippendorff_alpha"]["ci_low"], r["krippendorff_alpha"]["ci_high"]),
+                f"{r['krippendorff_alpha']['n_items']:,}",
+                f"{r['krippendorff_alpha']['n_votes']:,}",
+                methods.get(policy, "–"),
+            ]
+            for policy, r in rows.items()
+        ],
+        right=(1, 2, 4, 5),
+    )
+    scored = warehouse.scan(METRICS, [day]).filter(
+        pl.col("slice") == "all", pl.col("metric").is_in(["precision", "recall", "f1"])
+    )
+    judged: dict[tuple[str, str], dict[str, Any]] = {}
+    for r in scored.collect().to_dicts():
+        judged.setdefault((f"{r['eval_set']} {r['version']}", r["judge_id"]), {})[r["metric"]] = r
+    if judged:
+        out.print("\n[bold]Judges[/bold]")
+        _print_table(
+            ["eval set", "judge", "precision", "recall", "F1", "95 % interval", "n", "missing"],
+            [
+                [
+                    eval_set,
+                    judge,
+                    *(decimal(m[k]["value"], 2) for k in ("precision", "recall", "f1")),
+                    span(m["f1"]["ci_low"], m["f1"]["ci_high"], 2),
+                    f"{m['f1']['n']:,}",
+                    m["f1"]["n_missing"],
+                ]
+                for (eval_set, judge), m in judged.items()
+            ],
+            right=(2, 3, 4, 6, 7),
+        )
+
+
+def _print_rows(home: Home, days: Sequence[date]) -> None:
+    """What became of the rows of the days that ran."""
+    from moderation_pipelines.ingest.tables import DROPS
+    from moderation_pipelines.tables.warehouse import Warehouse
+
+    total = Warehouse(home).scan(DROPS, days).select("rows", "accepted", "quarantined", "duplicates").sum().collect()
+    rows, accepted, quarantined, duplicates = total.row(0)
+    out.print(
+        f"{rows:,} rows delivered: {accepted:,} accepted, {quarantined:,} quarantined, {duplicates:,} duplicates"
+        + ("; why: the report, or `modpipe sql` on quarantine" if quarantined else "")
+    )
+
+
+def _print_places(home: Home, day: date) -> None:
+    report = home.reports / str(day) / "report.html"
+    for name, path in (("Report", report), ("Releases", home.eval_sets), ("Tables", home.warehouse)):
+        if path.exists():
+            out.print(f"{name + ':':<10}{escape(str(path))}")
+    out.print(f"{'UI:':<10}{escape(f'modpipe ui --home {home.root}')}")
+
+
+@app.command("fake-endpoint")
+def fake_endpoint(
+    port: Annotated[int, typer.Option(min=0, max=65535, help="Port on 127.0.0.1; 0 takes a free one.")] = 8765,
+    plan: Annotated[Path | None, typer.Option(help="YAML file with the plan; see docs/fake-endpoint.md.")] = None,
+    fault: Annotated[
+        list[str] | None, typer.Option(metavar="NAME=SHARE", help="A fault and its share, e.g. error_500=0.02. Repeat.")
+    ] = None,
+    latency_ms: Annotated[float | None, typer.Option(help="Median latency in milliseconds.")] = None,
+    requests_per_minute: Annotated[float | None, typer.Option(help="Refuse more with 429.")] = None,
+    tokens_per_minute: Annotated[float | None, typer.Option(help="Refuse more with 429.")] = None,
+    accuracy: Annotated[float | None, typer.Option(help="Share of right verdicts.")] = None,
+    seconds: Annotated[float | None, typer.Option(help="Stop by itself after so long.")] = None,
+) -> None:
+    """Serve an OpenAI-compatible endpoint on 127.0.0.1 that misbehaves to plan. For testing a set-up without a bill."""
+    import asyncio
+
+    from pydantic import ValidationError
+
+    from moderation_pipelines.fake_endpoint.endpoint import FakeEndpoint
+    from moderation_pipelines.fake_endpoint.plan import Plan, load_plan
+    from moderation_pipelines.fake_endpoint.server import serve
+    from moderation_pipelines.judging.calls.engine import run_async
+
+    given = {
+        "latency_ms": latency_ms, "requests_per_minute": requests_per_minute, "tokens_per_minute": tokens_per_minute,
+        "accuracy": accuracy,
+    }  # fmt: skip
+    base = load_plan(plan) if plan is not None else Plan()
+    values = base.model_dump() | {k: v for k, v in given.items() if v is not None}
+    for entry in fault or []:
+        name, _, share = entry.partition("=")
+        try:
+            values["faults"] = {**values["faults"], name: float(share)}
+        except ValueError:
+            raise UserError(f'--fault "{entry}" must be NAME=SHARE, as error_500=0.02') from None
+    try:
+        endpoint = FakeEndpoint(Plan.model_validate(values))
+    except ValidationError as error:
+        raise UserError("; ".join(str(e["msg"]).removeprefix("Value error, ") for e in error.errors())) from None
+
+    def started(bound: int) -> None:
+        out.print(escape(f"http://127.0.0.1:{bound}/v1"))
+        err.print(escape(f"Counters: http://127.0.0.1:{bound}/fake/stats. Stop with Ctrl-C."))
+
+    async def main() -> None:
+        stop = asyncio.Event()
+        if seconds is not None:
+            asyncio.get_running_loop().call_later(seconds, stop.set)
+        await serve(endpoint, port, started, stop)
+
+    try:
+        run_async(main())
+    except KeyboardInterrupt:
+        pass
+    except OSError as error:
+        raise UserError(f"port {port} cannot be used: {error.strerror or error}; name another with --port") from None
+    stats = endpoint.stats()
+    err.print(escape(f"{stats['calls']:,} calls, {stats['billed']:,} billed, {stats['billed_twice']:,} of them again."))
+
+
+@app.command()
+def batches(
+    home: HomeOption = None,
+    collect_: Annotated[
+        bool, typer.Option("--collect", help="Ask the endpoints and settle what has ended; then run again.")
+    ] = False,
+    give_up: Annotated[
+        str | None, typer.Option(metavar="BATCH", help="Stop waiting for a batch the provider has lost.")
+    ] = None,
+) -> None:
+    """List the batches that judges with `via: batch` sent, newest last."""
+    from moderation_pipelines.foundation.errors import did_you_mean
+    from moderation_pipelines.judging.batch import collect
+    from moderation_pipelines.judging.judges_file import load_judges
+    from moderation_pipelines.judging.ledger.batches import Batches
+    from moderation_pipelines.judging.ledger.ledger import open_ledger
+    from moderation_pipelines.orchestration.home_check import checked_policies
+
+    place = find_home(home)
+    judges = load_judges(place, checked_policies(place))
+    problems: list[str] = []
+    with open_ledger(place.ledger) as ledger:
+        if collect_:
+            done = collect(ledger, list(judges.endpoints.values()), place.batch_files)
+            problems = done.problems
+            answers = sum(b.settled for b in done.batches)
+            err.print(f"{len(done.batches)} batches collected with {answers:,} answers; {done.open} still out.")
+            for day in sorted({b.day for b in done.batches}):
+                err.print(escape(f"Score the day anew: modpipe run --home {place.root} --date {day}"))
+        if give_up is not None:
+            waiting = {b.name: b for b in [*Batches(ledger).open(), *Batches(ledger).unfinished()]}
+            if give_up not in waiting:
+                raise UserError(f'no batch "{give_up}" is out{did_you_mean(give_up, list(waiting))}')
+            Batches(ledger).give_up(waiting[give_up])
+        rows = Batches(ledger).all()
+    _print_table(
+        ["day", "judge", "batch", "state", "requests", "settled", "failed", "note"],
+        [[b.day, b.account, b.name, b.state, f"{b.requests:,}", f"{b.settled:,}", f"{b.failed:,}", b.note]
+         for b in rows],
+        right=(4, 5, 6),
+    )  # fmt: skip
+    if problems:
+        raise _fail("\n".join(problems))
+
+
+@app.command()
+def probe(
+    judge: Annotated[str, typer.Argument(help="The judge, as named in prompts/judges.yaml.")],
+    home: HomeOption = None,
+) -> None:
+    """Find out what a judge's endpoint can do (a handful of tiny requests) and keep it for the runs."""
+    from moderation_pipelines.foundation.errors import did_you_mean
+    from moderation_pipelines.judging.capabilities import profile_of
+    from moderation_pipelines.judging.judges_file import load_judges
+    from moderation_pipelines.judging.ledger.ledger import open_ledger
+    from moderation_pipelines.judging.probing import probe as ask
+    from moderation_pipelines.orchestration.home_check import checked_policies
+
+    place = find_home(home)
+    judges = load_judges(place, checked_policies(place))
+    if judge not in judges.judges:
+        raise UserError(f'judge "{judge}" is not in prompts/judges.yaml{did_you_mean(judge, list(judges.judges))}')
+    chosen = judges.judges[judge]
+    endpoint = judges.endpoints[chosen.endpoint]
+    found = ask(endpoint, chosen.model)
+    with open_ledger(place.ledger) as ledger:
+        ledger.keep_profile(endpoint.base_url, chosen.model, found)
+    in_force = profile_of(endpoint, found if endpoint.probe else None)
+    source = in_force.source or {}
+    _print_table(
+        ["capability", "found", "in force", "because"],
+        [[k, str(found.get(k, "–")), str(v), source.get(k, "–")] for k, v in in_force.as_dict().items()],
+    )
+    if not endpoint.probe:
+        out.print("\nKept, but not used: the endpoint says probe: false. Set probe: true, or declare what was found.")
+
+
+@app.command()
+def demo(home: HomeOption = None) -> None:
+    """Put the sample drops into a home (default data/demo) and run the whole line on them. No key, no network."""
+    from moderation_pipelines.sample.generate import sample_files
+    from moderation_pipelines.tables.store import replacing
+
+    root = Path(home) if home is not None else repository_root() / "data" / "demo"
+    drops = root / "data" / "drops"
+    files = sample_files()
+    if drops.exists():
+        theirs = [p for p in drops.rglob("*") if p.is_file() and str(p.relative_to(root)) not in files]
+        if theirs:
+            raise UserError(f"{root} holds drops that are not the sample's; name another folder with --home")
+    changed = [name for name, data in files.items() if (root / name).exists() and (root / name).read_bytes() != data]
+    if changed:
+        raise UserError(
+            f"{root / changed[0]} differs from the sample's and would be overwritten; name another folder with --home, "
+            "or remove this one"
+        )
+    root.mkdir(parents=True, exist_ok=True)
+    place = find_home(root)
+    for name, data in files.items():
+        target = place.root / name
+        if not target.exists() or target.read_bytes() != data:
+            with replacing(target) as temporary:
+                temporary.write_bytes(data)
+    err.print(escape(f"{len(files)} sample files in {place.root}"))
+    if not _run_line(place, None, None, None):
+        raise typer.Exit(1)
+
+
+@app.command()
+def drop(
+    file: Annotated[Path, typer.Argument(help="The file to deliver.")],
+    feed: Annotated[Feed, typer.Option(help="Which feed it belongs to.")],
+    home: HomeOption = None,
+    date_: Annotated[
+        str | None, typer.Option("--date", metavar="YYYY-MM-DD", help="Its day. Default: today, UTC.")
+    ] = None,
+    check_only: Annotated[bool, typer.Option("--check-only", help="Say what would happen, place nothing.")] = False,
+) -> None:
+    """Check a file as ingestion would, print what would be quarantined, and place it in the landing zone."""
+    from moderation_pipelines.ingest.day import check_file
+    from moderation_pipelines.ingest.landing import DropFile, place_drop
+    from moderation_pipelines.policies.policy import load_policies
+
+    place = find_home(home)
+    day = _day(date_, "date") or datetime.now(UTC).date()
+    settings = Settings.from_env()
+    if not settings.start_date <= day <= datetime.now(UTC).date():
+        raise UserError(f"{day} lies outside the days the pipeline knows: {settings.start_date} to today")
+    if not file.is_file():
+        raise UserError(f"{file}: no such file")
+    policies = load_policies(place)
+    with tempfile.TemporaryDirectory() as staging:
+        result, bad = check_file(DropFile(feed.value, day, file), Path(staging), policies, settings)
+    if result.reason is not None:
+        raise _fail(f"{file}: rejected: {result.reason}")
+    shown = 50
+    for row in bad.head(shown).iter_rows(named=True):
+        out.print(escape(f"{file.name}:{row['drop_line']}: {row['message']}"))
+    if bad.height > shown:
+        out.print(f"… and {bad.height - shown:,} more")
+    counts = f"{result.rows:,} rows: {result.accepted:,} good, {result.quarantined:,} to quarantine"
+    counts += f", {result.duplicates:,} duplicates"
+    out.print(escape(f"{file.name}: {counts}"))
+    if not check_only:
+        target = place.drops / feed.value / str(day) / file.name
+        before = target.read_bytes() if target.is_file() else None
+        final = place_drop(place, file, feed.value, day)
+        if before is None:
+            out.print(escape(f"placed: {final}"))
+        elif before == final.read_bytes():
+            out.print(escape(f"unchanged: {final} was delivered before"))
+        else:
+            said = f"replaced: {final}, delivered before with {len(before):,} bytes, now {final.stat().st_size:,}"
+            out.print(escape(said))
+
+
+@app.command()
+def check(home: HomeOption = None) -> None:
+    """Check policies, prompts, examples, judges and eval-set specs: every mistake at once."""
+    from moderation_pipelines.eval_sets.specs import load_specs
+    from moderation_pipelines.judging.judges_file import load_judges
+    from moderation_pipelines.orchestration.home_check import all_problems
+    from moderation_pipelines.policies.policy import load_policies
+    from moderation_pipelines.prompting.library import all_prompts
+
+    place = find_home(home)
+    problems = all_problems(place)
+    if problems:
+        for problem in problems:
+            err.print(escape(str(problem)))
+        if [p.file for p in problems] == ["prompts"]:
+            err.print("(another home: --home or MODERATION_HOME; a first look: modpipe demo)")
+        raise _fail(f"{len(problems)} mistake{'' if len(problems) == 1 else 's'}")
+    policies = load_policies(place)
+    specs = load_specs(place, policies)
+    judges = load_judges(place, policies)
+    n_judges = len(judges.judges) + judges.baseline
+    judge_word = "judge" if n_judges == 1 else "judges"
+    out.print(
+        f"{len(policies)} policies, {len(all_prompts(place, policies))} prompts, {n_judges} {judge_word}, "
+        f"{sum(len(s) for s in specs.values())} eval-set specs: all good"
+    )
+    _note_missing_keys(e.api_key_env for e in judges.endpoints.values())
+
+
+def _note_missing_keys(names: Iterable[str | None]) -> None:
+    for name in sorted({n for n in names if n}):
+        if not os.environ.get(name, "").strip():
+            err.print(escape(f"note: the environment variable {name} is not set; a run needs it"))
+
+
+@app.command()
+def sql(
+    query: Annotated[str, typer.Argument(help='e.g. "select policy, count(*) from votes group by 1"')],
+    home: HomeOption = None,
+    format_: Annotated[Format, typer.Option("--format", help="How to print the rows.")] = Format.table,
+) -> None:
+    """DuckDB over the warehouse: every table by its name, and eval_set_items for all releases."""
+    from moderation_pipelines.eval_sets.release import release_files
+    from moderation_pipelines.orchestration.stages import TABLES
+    from moderation_pipelines.tables.sql import run_sql
+
+    place = find_home(home)
+    columns, rows = run_sql(place, query, list(TABLES.values()), release_files(place))
+    if format_ is Format.csv:
+        writer = csv.writer(sys.stdout, lineterminator="\n")
+        writer.writerow(columns)
+        writer.writerows(rows)
+    elif format_ is Format.json:
+        for row in rows:
+            sys.stdout.write(json.dumps(dict(zip(columns, row, strict=True)), default=str, ensure_ascii=False) + "\n")
+    else:
+        right = [i for i in range(len(columns)) if any(isinstance(r[i], int | float) for r in rows[:50])]
+        _print_table(columns, rows, right)
+        err.print(f"{len(rows):,} row{'' if len(rows) == 1 else 's'}", style="dim")
+
+
+@sets.command("list")
+def sets_list(home: HomeOption = None) -> None:
+    """Every release of every set."""
+    from moderation_pipelines.eval_sets.release import eval_set_names, releases
+
+    place = find_home(home)
+    rows = []
+    for name in eval_set_names(place):
+        for r in releases(place, name):
+            m = r.manifest
+            warned = ", ".join(m["validation"]["failed_warning"]) or "none"
+            rows.append(
+                [
+                    name,
+                    r.version,
+                    m["policy"],
+                    f"{m['rows']:,}",
+                    f"{m['rows_violating']:,}",
+                    (m["created_at"] or "–")[:10],
+                    m["content_sha256"][:12],
+                    warned,
+                ]
+            )
+    if not rows:
+        out.print("no release yet; `modpipe run` makes them")
+        return
+    _print_table(["set", "version", "policy", "items", "violating", "as of", "content", "warnings"], rows, right=(3, 4))
+
+
+@sets.command("show")
+def sets_show(
+    name: str,
+    version: Annotated[str | None, typer.Argument(help="e.g. v0002. Default: the newest.")] = None,
+    home: HomeOption = None,
+) -> None:
+    """A release's dataset card."""
+    from moderation_pipelines.eval_sets.release import find_release, releases
+
+    place = find_home(home)
+    there = releases(place, name)
+    release = find_release(place, name, version or (there[-1].version if there else "1"))
+    out.print(escape((release.path / "README.md").read_text(encoding="utf-8")))
+    out.print(f"Files: {escape(str(release.path))}")
+
+
+@sets.command("diff")
+def sets_diff(name: str, old: str, new: str, home: HomeOption = None) -> None:
+    """What changed between two releases: items added, removed, relabelled, by id."""
+    from moderation_pipelines.eval_sets.release import find_release, release_diff
+
+    place = find_home(home)
+    diff = release_diff(find_release(place, name, old), find_release(place, name, new))
+    out.print(f"{escape(diff.name)} {diff.old} → {diff.new}: {escape(diff.summary())}")
+    for item in diff.added:
+        out.print(f"+ {escape(item)}", style="green")
+    for item in diff.removed:
+        out.print(f"- {escape(item)}", style="red")
+    for item, before, after in diff.relabelled:
+        out.print(f"~ {escape(item)}: {escape(before)} → {escape(after)}", style="yellow")
+    for item in diff.edited:
+        out.print(f"~ {escape(item)}: text changed", style="yellow")
+    for item in diff.revised:
+        out.print(f"~ {escape(item)}: votes or probability changed", style="dim")
+
+
+@app.command("agreement")
+def agreement_command(
+    file: Annotated[Path, typer.Argument(help="Votes: .parquet, .csv or .jsonl with item_id, label and rater_id.")],
+    scale: Annotated[ScaleKind, typer.Option(help="Kind of scale of the labels.")] = ScaleKind.nominal,
+    labels: Annotated[
+        str | None, typer.Option(help="The label set in order, with commas. Needed for ordered text labels.")
+    ] = None,
+    by: Annotated[list[str] | None, typer.Option(help="A column to slice by; may be given several times.")] = None,
+    replicates: Annotated[int, typer.Option(min=1, help="Bootstrap samples.")] = 1000,
+    interval: Annotated[
+        IntervalKind, typer.Option(help="auto: BCa bootstrap, analytic where raters are looked at.")
+    ] = IntervalKind.auto,
+    format_: Annotated[Format, typer.Option("--format", help="How to print the rows.")] = Format.table,
+) -> None:
+    """Every agreement coefficient of a file of votes, with intervals and notes."""
+    from moderation_pipelines.analysis import agreement_of_file
+
+    names = _names(labels)
+    frame, notes = agreement_of_file(file, scale.value, by or [], replicates, interval.value, names)
+    for note in notes:
+        err.print(escape(f"note: {note}"))
+    _print_frame(
+        frame,
+        format_,
+        ("slice", "slice_value", "coefficient", "label", "value", "ci_low", "ci_high", "n_items", "n_rated"),
+    )
+    if format_ is Format.table:
+        for note in frame["note"].drop_nulls().unique(maintain_order=True):
+            who = frame.filter(frame["note"] == note)["coefficient"].unique(maintain_order=True)
+            err.print(escape(f"{', '.join(who)}: {note}"), style="dim")
+
+
+@app.command("consensus")
+def consensus_command(
+    file: Annotated[Path, typer.Argument(help="Votes: .parquet, .csv or .jsonl with item_id, label, rater_id, kind.")],
+    method: Annotated[ConsensusMethod, typer.Option(help="How votes add up.")] = ConsensusMethod.dawid_skene,
+    labels: Annotated[str | None, typer.Option(help="The label set in order, with commas. Default: those met.")] = None,
+    ordered: Annotated[bool, typer.Option("--ordered", help="The labels are in order.")] = False,
+    to: Annotated[Path | None, typer.Option(help="Write a .parquet or .csv here instead of printing.")] = None,
+    format_: Annotated[Format, typer.Option("--format", help="How to print the rows.")] = Format.table,
+) -> None:
+    """A label for every item of a file of votes."""
+    from moderation_pipelines.analysis import consensus_of_file
+    from moderation_pipelines.tables.store import replacing
+
+    if ordered and not labels:
+        raise UserError("--ordered needs --labels: the labels in their order, such as none,mild,severe")
+    if to is not None and to.suffix not in (".parquet", ".csv"):
+        raise UserError(f"{to}: ends in {to.suffix or 'nothing'}; .parquet or .csv is written")
+    frame, notes = consensus_of_file(file, method.value, _names(labels), ordered)
+    for note in notes:
+        err.print(escape(f"note: {note}"))
+    if to is None:
+        _print_frame(frame, format_, tuple(frame.columns))
+        return
+    with replacing(to) as temporary:
+        frame.write_parquet(temporary) if to.suffix == ".parquet" else frame.write_csv(temporary)
+    err.print(escape(f"{frame.height:,} items written to {to}; {frame['label'].null_count():,} without a label"))
+
+
+@app.command()
+def compare(
+    eval_set: str,
+    first: Annotated[str, typer.Argument(help="A judge; or a version, with --judge.")],
+    second: Annotated[str, typer.Argument(help="Another judge; or a later version, with --judge.")],
+    judge: Annotated[str | None, typer.Option(help="Compare this judge on two versions.")] = None,
+    version: Annotated[
+        str | None, typer.Option(help="Compare two judges on this version. Default: the newest.")
+    ] = None,
+    home: HomeOption = None,
+    format_: Annotated[Format, typer.Option("--format", help="How to print the rows.")] = Format.table,
+) -> None:
+    """Two judges on one release, or one judge on two releases: paired differences with intervals and tests."""
+    from moderation_pipelines.analysis import comparison
+    from moderation_pipelines.eval_sets.release import find_release, releases
+
+    place = find_home(home)
+    replicates = Settings.from_env().bootstrap_replicates
+    if judge is not None:
+        if version is not None:
+            raise UserError("--judge compares two versions, given as arguments; leave --version away")
+        frame = comparison(place, eval_set, (first, second), (judge,), replicates)
+    else:
+        there = releases(place, eval_set)
+        release = find_release(place, eval_set, version or (there[-1].version if there else "1"))
+        frame = comparison(place, eval_set, (release.version,), (first, second), replicates)
+    columns = ("slice", "slice_value", "metric", "value_a", "value_b", "difference", "ci_low", "ci_high", "n",
+               "n_only_a", "n_only_b", "p_value", "p_adjusted")  # fmt: skip
+    _print_frame(frame, format_, columns)
+
+
+@app.command()
+def plan(
+    rate: Annotated[float | None, typer.Option(help="A rate to estimate; with --half-width.")] = None,
+    half_width: Annotated[
+        float | None, typer.Option(help="How far its 95 % interval may reach to either side.")
+    ] = None,
+    rates: Annotated[
+        tuple[float, float] | None, typer.Option(help="Two rates on different items, to tell apart.")
+    ] = None,
+    paired: Annotated[
+        tuple[float, float] | None,
+        typer.Option(help="Two judges on the same items: share only the first gets right, share only the second."),
+    ] = None,
+    power: Annotated[float, typer.Option(help="Chance to see the difference.")] = 0.8,
+    items: Annotated[int | None, typer.Option(min=1, help="Instead: the power of this many items.")] = None,
+) -> None:
+    """How many items it takes: for an interval, for two rates, for two judges on the same items. Tests are two-sided at
+    a level of 0.05, intervals 95 %."""
+    from moderation_pipelines.stats import power as planning
+
+    if items is not None and (rate is not None or half_width is not None):
+        raise UserError("--items goes with --rates or --paired: an interval has no power")
+    asked = [rate is not None or half_width is not None, rates is not None, paired is not None]
+    if sum(asked) != 1 or (asked[0] and (rate is None or half_width is None)):
+        raise UserError("give one of: --rate with --half-width; --rates A B; --paired A B")
+    try:
+        if rate is not None and half_width is not None:
+            n = planning.items_for_interval(rate, half_width)
+            out.print(f"{n:,} items give a rate of {rate:g} an interval of at most +-{half_width:g}.")
+        elif rates is not None and items is not None:
+            found = planning.power_of_two_rates(*rates, items)
+            out.print(f"{items:,} items a group show {rates[0]:g} against {rates[1]:g} with power {found:.3f}.")
+        elif rates is not None:
+            n = planning.items_for_two_rates(*rates, power)
+            out.print(f"{n:,} items a group show {rates[0]:g} against {rates[1]:g} with power {power:g}.")
+        elif paired is not None and items is not None:
+            found = planning.power_of_paired_rates(*paired, items)
+            out.print(
+                f"{items:,} items judged by both show {paired[0]:g} against {paired[1]:g} with power {found:.3f}."
+            )
+        elif paired is not None:
+            n = planning.items_for_paired_rates(*paired, power)
+            out.print(f"{n:,} items judged by both show {paired[0]:g} against {paired[1]:g} with power {power:g}.")
+    except ValueError as error:
+        raise UserError(str(error)) from None
+
+
+def _names(labels: str | None) -> list[str] | None:
+    return [x.strip() for x in labels.split(",")] if labels else None
+
+
+def _print_frame(frame: Any, format_: Format, columns: Sequence[str]) -> None:
+    """Rows for people (some columns, rounded) or for programs (all of them)."""
+    if format_ is Format.csv:
+        sys.stdout.write(frame.write_csv())
+        return
+    if format_ is Format.json:
+        sys.stdout.write(frame.write_ndjson())
+        return
+    shown = frame.select(columns)
+    numeric = [i for i, dtype in enumerate(shown.dtypes) if dtype.is_numeric()]
+    rows = [[f"{v:.4f}" if isinstance(v, float) else v for v in row] for row in shown.iter_rows()]
+    _print_table(list(columns), rows, numeric)
+
+
+@app.command()
+def ui(
+    home: HomeOption = None,
+    port: Annotated[int, typer.Option(min=1, max=65535)] = 3000,
+) -> None:
+    """Open the Dagster UI on 127.0.0.1, with daemon, sensor and schedule running, until interrupted."""
+    from moderation_pipelines.orchestration.runner import dagster_home
+
+    place = _ui_home(home)
+    folder = dagster_home(place)
+    quiet = {"PYTHONWARNINGS": "ignore:Function `dev_command` is superseded"}
+    environment = {**quiet, **os.environ, "MODERATION_HOME": str(place.root), "DAGSTER_HOME": str(folder)}
+    dagster = shutil.which("dagster", path=f"{Path(sys.executable).parent}{os.pathsep}{os.environ.get('PATH', '')}")
+    if dagster is None:
+        raise UserError("the program dagster is not installed beside modpipe; run `make setup`")
+    workspace = repository_root() / "workspace.yaml"
+    target = ["-w", str(workspace)] if workspace.is_file() else ["-m", "moderation_pipelines.definitions"]
+    err.print(escape(f"home {place.root}; open http://127.0.0.1:{port} (Ctrl-C ends it)"))
+    os.chdir(workspace.parent if workspace.is_file() else place.root)
+    os.execve(dagster, [dagster, "dev", *target, "-h", "127.0.0.1", "-p", str(port)], environment)  # noqa: S606
+
+
+def _ui_home(home: Path | None) -> Home:
+    """The home asked for; with none asked for and no policy in the repository's own home, the demo's if it is there."""
+    if home is None and not os.environ.get("MODERATION_HOME"):
+        own = find_home()
+        demo_home = own.root / "data" / "demo"
+        if not list(own.prompts.glob("*/policy.yaml")) and demo_home.is_dir():
+            return find_home(demo_home)
+    return find_home(home)
+
+
+def main() -> None:
+    """Entry point. Mistakes of people end in their messages and exit code 1, never in a traceback."""
+    try:
+        app()
+    except UserError as error:
+        for problem in error.problems:
+            err.print(escape(str(problem) if problem.file != "modpipe" else problem.message), style="red")
+        sys.exit(1)
+    except BrokenPipeError:
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        sys.exit(1)
+    except OSError as error:
+        place = f"{error.filename}: " if error.filename else ""
+        err.print(escape(f"{place}{error.strerror or type(error).__name__}"), style="red")
+        sys.exit(1)

@@ -1,0 +1,78 @@
+"""Tables of consensus: the label the votes of an item add up to, and how good each method is."""
+
+from __future__ import annotations
+
+from moderation_pipelines.tables.column import Column, count, estimate, flag, share, text
+from moderation_pipelines.tables.table import Table
+from moderation_pipelines.tables.vocabulary import (
+    DROP_DATE,
+    ITEM_ID,
+    LABEL_PROBABILITIES,
+    NOTE,
+    POLICY,
+    WINDOW_DAY,
+    high_share,
+    low_share,
+    p_value,
+)
+
+CONSENSUS = Table(
+    "consensus",
+    "one item x policy voted on that day, from all its votes in the window",
+    ("item_id", "policy", "drop_date"),
+    {
+        "item_id": ITEM_ID,
+        "policy": POLICY,
+        "label": text("label the votes add up to; null when they are tied or all abstain", nullable=True),
+        "violating": flag("whether that label violates the policy; null with the label", nullable=True),
+        "method": text(
+            "what decided: gold, adjudication, or the aggregation method; null without a counted vote", nullable=True
+        ),
+        "probability": share("posterior probability of the label; 1 for gold and adjudication; null without a label"),
+        "posterior": Column(
+            LABEL_PROBABILITIES, "probability of every label, in the policy's order; null without votes", nullable=True
+        ),
+        "entropy": estimate(
+            "Shannon entropy of the posterior; 0 means certain; null without votes", minimum=0, unit="bits"
+        ),
+        "n_votes": count("counted votes: current, not abstaining"),
+        "n_raters": count("different named raters among them; anonymous votes count one each"),
+        "n_abstain": count("current votes that abstained"),
+        "vote_share": share("share of counted votes for the label; null without votes"),
+        "is_tie": flag("two or more labels share the most votes"),
+        "majority_label": text("label with the most votes; null when tied or without votes", nullable=True),
+        "gold_label": text("label from an authority; null without one", nullable=True),
+        "drop_date": DROP_DATE,
+    },
+)
+
+CONSENSUS_METHODS = Table(
+    "consensus_methods",
+    "one aggregation method x policy, measured on the window's gold",
+    ("policy", "method", "drop_date"),
+    {
+        "policy": POLICY,
+        "method": text("aggregation method"),
+        "is_chosen": flag("labels the policy on this day"),
+        "accuracy": share(
+            "share of gold items with votes it labels right, their gold unseen; ties are wrong; null with too little gold"
+        ),
+        "ci_low": low_share("95 % Wilson interval"),
+        "ci_high": high_share("95 % Wilson interval"),
+        "n_gold": count("gold items with votes", unit="items"),
+        "n_right": count("gold items labelled right", unit="items"),
+        "mean_rank_error": estimate(
+            "mean distance to gold in labels, of labelled items; null for a nominal scale", minimum=0
+        ),
+        "purity": share("share of the items it calls violating that gold calls violating"),
+        "purity_low": low_share("95 % Clopper-Pearson interval"),
+        "purity_high": high_share("95 % Clopper-Pearson interval"),
+        "n_called_violating": count("gold items it calls violating: the n of purity", unit="items"),
+        "p_value": p_value("exact McNemar test against the chosen method; null for that one"),
+        "n_votes": count("counted votes in the window", unit="votes"),
+        "iterations": count("iterations of the fit that knows all gold; null for methods without", nullable=True),
+        "is_converged": flag("whether that fit settled; null for methods without iterations", nullable=True),
+        "note": NOTE.with_(meaning="reason why it was chosen, or why nothing was measured; null otherwise"),
+        "drop_date": WINDOW_DAY,
+    },
+)

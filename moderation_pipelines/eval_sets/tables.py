@@ -1,0 +1,33 @@
+"""The items of a release: what a judge is asked and what its answers are compared with."""
+
+from __future__ import annotations
+
+from moderation_pipelines.tables.column import Column, count, flag, integer, number, share, text
+from moderation_pipelines.tables.table import Table
+from moderation_pipelines.tables.vocabulary import ITEM_ID, LABEL_PROBABILITIES, POLICY
+
+EVAL_SET_ITEMS = Table(
+    "eval_set_items",
+    "one item of a release",
+    ("item_id",),
+    {
+        "item_id": ITEM_ID.with_(unique=True),
+        "policy": POLICY,
+        "text": text("text of the item", holds_text=True),
+        "context": text("what surrounds it; null without", nullable=True, holds_text=True),
+        "locale": text("BCP 47 tag"),
+        "surface": text("place it appeared; null when not given", nullable=True),
+        "label": text("reference label"),
+        "violating": flag("whether the reference label violates"),
+        "severity": integer("severity of the reference label in the policy; null if it has none", nullable=True),
+        "method": text("what decided the label"),
+        "posterior": Column(LABEL_PROBABILITIES, "probability of every label; null without votes", nullable=True),
+        "probability": share("probability of the reference label"),
+        "n_votes": count("votes behind the label", unit="votes"),
+        "stratum": text("stratum it was drawn from"),
+        "inclusion_probability": number("probability that it was drawn, above 0", minimum=0, maximum=1),
+        "weight": number("items of the frame it stands for: 1 / inclusion_probability", minimum=1, unit="items"),
+        "text_sha256": text("SHA-256 of the normalised text"),
+    },
+    daily=False,
+)

@@ -1,0 +1,73 @@
+"""Settings of a home: numbers that shape the pipeline, from the environment."""
+
+from __future__ import annotations
+
+import os
+import re
+from collections.abc import Mapping
+from dataclasses import dataclass
+from datetime import date
+from zoneinfo import ZoneInfo, ZoneInfoNotFoundError
+
+from moderation_pipelines.foundation.errors import UserError
+
+_CRON = re.compile(r"([\d*,/-]+ ){4}[\d*,/-]+")
+
+
+@dataclass(frozen=True)
+class Settings:
+    """Numbers that shape the pipeline. Read from the environment when definitions are built, never at import."""
+
+    start_date: date = date(2020, 1, 1)
+    window_days: int = 28
+    eval_share: float = 0.5
+    bootstrap_replicates: int = 1000
+    schedule_cron: str = "0 6 * * *"
+    timezone: str = "UTC"
+
+    @staticmethod
+    def from_env(environ: Mapping[str, str] | None = None) -> Settings:
+        """Settings from MODERATION_* variables; a bad value is an error that names the variable."""
+        environ = os.environ if environ is None else environ
+        default = Settings()
+        mistakes: list[str] = []
+
+        def number(name: str, fallback: float, low: float, high: float, whole: bool = True) -> float:
+            text = environ.get(name)
+            if text is None:
+                return fallback
+            try:
+                value = float(text)
+            except ValueError:
+                value = float("nan")
+            if not low <= value <= high or (whole and value != int(value)):
+                kind = "whole number" if whole else "number"
+                mistakes.append(f'{name}="{text}" is not a {kind} from {low:g} to {high:g}')
+                return fallback
+            return value
+
+        start = default.start_date
+        if text := environ.get("MODERATION_START_DATE"):
+            try:
+                start = date.fromisoformat(text)
+            except ValueError:
+                mistakes.append(f'MODERATION_START_DATE="{text}" is not a date like 2020-01-01')
+        settings = Settings(
+            start_date=start,
+            window_days=int(number("MODERATION_WINDOW_DAYS", default.window_days, 1, 3660)),
+            eval_share=number("MODERATION_EVAL_SHARE", default.eval_share, 0.0, 1.0, whole=False),
+            bootstrap_replicates=int(
+                number("MODERATION_BOOTSTRAP_REPLICATES", default.bootstrap_replicates, 100, 100_000)
+            ),
+            schedule_cron=environ.get("MODERATION_SCHEDULE", default.schedule_cron),
+            timezone=environ.get("MODERATION_TIMEZONE", default.timezone),
+        )
+        if not _CRON.fullmatch(settings.schedule_cron):
+            mistakes.append(f'MODERATION_SCHEDULE="{settings.schedule_cron}" is not a cron line like "0 6 * * *"')
+        try:
+            ZoneInfo(settings.timezone)
+        except (ZoneInfoNotFoundError, ValueError, OSError):
+            mistakes.append(f'MODERATION_TIMEZONE="{settings.timezone}" is not a time zone like "Europe/Berlin"')
+        if mistakes:
+            raise UserError("; ".join(mistakes))
+        return settings

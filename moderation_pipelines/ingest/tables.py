@@ -1,0 +1,117 @@
+"""Tables of ingestion: what was delivered, what went on, and what did not."""
+
+from __future__ import annotations
+
+from moderation_pipelines.tables.column import count, day, flag, integer, moment, number, share, text, texts
+from moderation_pipelines.tables.table import Table
+from moderation_pipelines.tables.vocabulary import DROP_FILE, ITEM_ID, POLICY, RATER_ID
+
+FEEDS = ("content", "labels")
+KINDS = ("vote", "gold", "adjudication", "audit")
+SIDES = ("eval", "development")
+
+_DELIVERED = day("day folder the file was delivered to")
+_LINE = integer("line of the row in the file, from 1 (CSV: first line of the row; Parquet: row number)", minimum=1)
+_EXTRA = text("every other field delivered, as JSON; null without one", nullable=True, holds_text=True)
+
+DROPS = Table(
+    "drops",
+    "one delivered file",
+    ("feed", "drop_date", "drop_file"),
+    {
+        "feed": text("feed the file belongs to", one_of=FEEDS),
+        "drop_date": _DELIVERED,
+        "drop_file": DROP_FILE,
+        "sha256": text("SHA-256 of the file's bytes as delivered; null if it could not be read", nullable=True),
+        "bytes": count("size as delivered", unit="bytes"),
+        "rows": count("rows delivered; null when the file was rejected, as it cannot be known", nullable=True),
+        "accepted": count("rows that went on"),
+        "quarantined": count("rows that broke a rule"),
+        "duplicates": count("rows delivered before on that day, kept once"),
+        "status": text("what became of the file", one_of=("accepted", "rejected")),
+        "reason": text("reason why the file was rejected, and how to fix it; null if accepted", nullable=True),
+    },
+)
+
+QUARANTINE = Table(
+    "quarantine",
+    "one row that broke a rule",
+    ("feed", "drop_date", "drop_file", "drop_line"),
+    {
+        "feed": text("feed the row belongs to", one_of=FEEDS),
+        "drop_date": _DELIVERED,
+        "drop_file": DROP_FILE,
+        "drop_line": _LINE,
+        "rule": text("first rule the row broke"),
+        "column": text("column the rule is about; null when it is about the whole row", nullable=True),
+        "value": text(
+            "the offending value, shortened; null for columns that hold item text", nullable=True, holds_text=True
+        ),
+        "message": text("every rule the row broke: what was wrong and how to fix it", holds_text=True),
+        "raw": text("the row as delivered, at most 10,000 characters; readable CSV cells as JSON", holds_text=True),
+    },
+)
+
+CONTENT = Table(
+    "content",
+    "one item",
+    ("item_id", "drop_date"),
+    {
+        "item_id": ITEM_ID,
+        "text": text("text of the item", holds_text=True),
+        "locale": text("BCP 47 tag; `und` when detection was not sure", may_null=True),
+        "locale_source": text("where the locale comes from", one_of=("given", "detected")),
+        "locale_confidence": share("confidence of the language detector; null when the locale was given"),
+        "surface": text(
+            "place it appeared: comment, listing, ad, ...; null when not given", nullable=True, may_null=True
+        ),
+        "source": text("system it came from; null when not given", nullable=True),
+        "context": text("what surrounds it, e.g. earlier turns; null when not given", nullable=True, holds_text=True),
+        "created_at": moment("time it was written; null when not given", nullable=True, may_null=True),
+        "views": count("times seen; null when not given", nullable=True, may_null=True),
+        "media_uri": text("address of attached media; null without", nullable=True, may_null=True, holds_text=True),
+        "author_key": text("pseudonym of the author; null when not given", nullable=True, about="author"),
+        "decision": text("the production decision; null when not given", nullable=True),
+        "decision_by": text("who or what decided; null when not given", nullable=True),
+        "purposes": texts("what the item may be used for; null when not given", nullable=True),
+        "text_sha256": text("SHA-256 of the normalised text: its identity for duplicates and sides"),
+        "duplicate_of": text(
+            "first item with the same normalised text, on this day or in the window before; null if it is the first",
+            nullable=True,
+        ),
+        "side": text("side of the item, from text_sha256; it never changes", one_of=SIDES),
+        "extra": _EXTRA,
+        "drop_date": _DELIVERED,
+        "drop_file": DROP_FILE,
+        "drop_line": _LINE,
+    },
+)
+
+VOTES = Table(
+    "votes",
+    "one vote",
+    ("vote_id", "drop_date"),
+    {
+        "vote_id": text("vote id; derived from day, file and line when none was delivered"),
+        "item_id": ITEM_ID,
+        "policy": POLICY,
+        "rater_id": RATER_ID.with_(meaning="rater id; null for an anonymous vote", nullable=True),
+        "pool": text("vendor, site or shift of the rater; null when not given", nullable=True),
+        "rater_locale": text("BCP 47 tag of the rater; null when not given", nullable=True, may_null=True),
+        "label": text("label the rater gave"),
+        "kind": text("kind of vote", one_of=KINDS),
+        "guideline": text("guideline version the rater worked by; null when not given", nullable=True),
+        "labeled_at": moment("time of the vote; null when not given", nullable=True, may_null=True),
+        "seconds": number("time taken; null when not given", nullable=True, may_null=True, minimum=0, unit="s"),
+        "confidence": share("the rater's own confidence; null when not given", may_null=True),
+        "rationale": text("the rater's reason; null when not given", nullable=True, may_null=True, holds_text=True),
+        "is_current": flag(
+            "counts among the rater's repeats of that day (policy's on_repeat); decided again over the window"
+        ),
+        "is_abstain": flag('the label means "no answer": counted, never a class'),
+        "extra": _EXTRA,
+        "drop_date": _DELIVERED,
+        "drop_file": DROP_FILE,
+        "drop_line": _LINE,
+    },
+)

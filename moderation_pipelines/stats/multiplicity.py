@@ -1,0 +1,22 @@
+"""Several tests at once: p-values adjusted for how many there are."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import numpy as np
+
+
+def benjamini_hochberg(p_values: Sequence[float | None]) -> list[float | None]:
+    """Adjusted p-values that keep the false discovery rate: reject where the adjusted value is at most the rate.
+
+    Null p-values stay null and do not count among the tests. Same order as given.
+    Source: Benjamini & Hochberg (1995), Journal of the Royal Statistical Society B 57, 289-300.
+    """
+    known = [(p, k) for k, p in enumerate(p_values) if p is not None and not np.isnan(p)]
+    out: list[float | None] = [None] * len(p_values)
+    least = 1.0
+    for rank, (p, k) in sorted(enumerate(sorted(known), start=1), reverse=True):
+        least = min(least, p * len(known) / rank)
+        out[k] = least
+    return out

@@ -1,0 +1,181 @@
+"""Votes as a sparse matrix, items x (rater, label): what every aggregation method reads."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from functools import cached_property
+from itertools import pairwise
+from typing import Any, TypeVar
+
+import numpy as np
+import polars as pl
+from numpy.typing import NDArray
+
+from moderation_pipelines.votes.by_item import ItemVotes
+
+FloatArray = NDArray[np.float64]
+IntArray = NDArray[np.int64]
+_CHUNK_VOTES = 400_000
+_THREADS = 2
+T = TypeVar("T")
+
+
+@dataclass(frozen=True)
+class Chunk:
+    """Some items in a row: ``first`` and ``end`` of them, and their votes as a sparse matrix, items x cells."""
+
+    first: int
+    end: int
+    votes: Any
+
+    @property
+    def items(self) -> slice:
+        return slice(self.first, self.end)
+
+
+@dataclass(frozen=True)
+class VoteMatrix:
+    """Votes sorted by item. ``starts``: first vote of each item, and the end; ``cells``: rater x n_labels + label.
+
+    Items without votes are allowed. The ones of the sparse matrices are one shared array: a vote costs 4 bytes.
+    """
+
+    starts: NDArray[np.int32]
+    cells: NDArray[np.int32]
+    n_raters: int
+    n_labels: int
+
+    @property
+    def n_items(self) -> int:
+        return len(self.starts) - 1
+
+    @property
+    def n_votes(self) -> int:
+        return len(self.cells)
+
+    @property
+    def n_cells(self) -> int:
+        return self.n_raters * self.n_labels
+
+    @cached_property
+    def votes(self) -> IntArray:
+        """Votes per item."""
+        return np.diff(self.starts).astype(np.int64)
+
+    @cached_property
+    def item_of_vote(self) -> IntArray:
+        return np.repeat(np.arange(self.n_items), self.votes)
+
+    @cached_property
+    def raters(self) -> IntArray:
+        """Rater of each vote."""
+        return (self.cells // self.n_labels).astype(np.int64)
+
+    @cached_property
+    def labels(self) -> IntArray:
+        """Label of each vote."""
+        return (self.cells % self.n_labels).astype(np.int64)
+
+    @cached_property
+    def counts(self) -> FloatArray:
+        """Votes per item and label."""
+        onto = np.tile(np.eye(self.n_labels), (self.n_raters, 1))
+        out = np.empty((self.n_items, self.n_labels))
+
+        def fill(chunk: Chunk) -> None:
+            out[chunk.items] = chunk.votes @ onto
+
+        self.each(fill)
+        return out
+
+    @cached_property
+    def shares(self) -> FloatArray:
+        """Share of an item's votes per label; uniform without votes."""
+        total = self.votes[:, None]
+        return np.where(total > 0, self.counts / np.maximum(total, 1), 1.0 / max(self.n_labels, 1))
+
+    @cached_property
+    def chunks(self) -> tuple[Chunk, ...]:
+        from scipy.sparse import csr_matrix
+
+        borders = [0]
+        while borders[-1] < self.n_items:
+            aim = self.starts[borders[-1]] + _CHUNK_VOTES
+            borders.append(max(borders[-1] + 1, int(np.searchsorted(self.starts, aim, side="right")) - 1))
+        spans = [(a, b, int(self.starts[a]), int(self.starts[b])) for a, b in pairwise(borders)]
+        ones = np.ones(max((end - start for _, _, start, end in spans), default=0))
+        return tuple(
+            Chunk(
+                a,
+                b,
+                csr_matrix(
+                    (ones[: end - start], self.cells[start:end], self.starts[a : b + 1] - self.starts[a]),
+                    shape=(b - a, self.n_cells),
+                    copy=False,
+                ),
+            )
+            for a, b, start, end in spans
+        )
+
+    def each(self, work: Callable[[Chunk], T]) -> list[T]:
+        """``work(chunk)`` for every chunk, two at a time, results in order."""
+        if len(self.chunks) < 2:
+            return [work(chunk) for chunk in self.chunks]
+        with ThreadPoolExecutor(_THREADS) as pool:
+            return list(pool.map(work, self.chunks))
+
+    def tally(self, per_item: FloatArray) -> FloatArray:
+        """For every rater and label given, the sum of ``per_item`` (items x k) over the votes. raters x labels x k."""
+        parts = self.each(lambda chunk: chunk.votes.T @ per_item[chunk.items])
+        return sum(parts, np.zeros((self.n_cells, per_item.shape[1]))).reshape(
+            self.n_raters, self.n_labels, per_item.shape[1]
+        )
+
+    def of_items(self, keep: NDArray[np.bool_]) -> VoteMatrix:
+        """The same for some of the items."""
+        votes = self.votes[keep]
+        mask = np.repeat(keep, self.votes)
+        starts = np.concatenate([[0], np.cumsum(votes)]).astype(np.int32)
+        return VoteMatrix(starts, self.cells[mask], self.n_raters, self.n_labels)
+
+
+def matrix_of(votes: ItemVotes) -> VoteMatrix:
+    """The matrix of votes grouped by item, items in the order of their keys. ValueError for anonymous votes."""
+    if votes.raters is None:
+        raise ValueError("votes are anonymous: give each a rater_id, such as its pool")
+    starts = [np.zeros(1, np.int32)]
+    for block in votes.blocks:
+        starts.append(block.starts[1:] + starts[-1][-1])
+    cells = [block.cells.view(np.int32) for block in votes.blocks]
+    cell = np.concatenate(cells) if cells else np.zeros(0, np.int32)
+    return VoteMatrix(np.concatenate(starts), cell, len(votes.raters), votes.n_labels)
+
+
+def matrix_of_ids(votes: pl.LazyFrame, item_ids: pl.Series, labels: Sequence[str]) -> VoteMatrix:
+    """The matrix of votes with columns item_id, label, rater; items in the order of ``item_ids``, raters sorted."""
+    items = pl.LazyFrame({"item_id": item_ids}).with_row_index("item")
+    codes = pl.LazyFrame({"label": list(labels)}, schema={"label": pl.String}).with_row_index("code")
+    indexed = (
+        votes.select("item_id", "label", "rater")
+        .join(items, on="item_id")
+        .join(codes, on="label")
+        .with_columns(rater_code=pl.col("rater").rank("dense").cast(pl.Int64) - 1)
+        .collect()
+    )
+    item, rater, code = (indexed[c].cast(pl.Int64).to_numpy() for c in ("item", "rater_code", "code"))
+    return vote_matrix(item, rater, code, len(item_ids), int(rater.max(initial=-1)) + 1, len(labels))
+
+
+def vote_matrix(
+    items: IntArray, raters: IntArray, labels: IntArray, n_items: int, n_raters: int, n_labels: int
+) -> VoteMatrix:
+    """From three equally long index arrays. ValueError for an index outside its range."""
+    for name, codes, n in (("items", items, n_items), ("raters", raters, n_raters), ("labels", labels, n_labels)):
+        if len(codes) and (codes.min() < 0 or codes.max() >= n):
+            raise ValueError(f"{name} must lie between 0 and {n - 1}")
+    cells = np.asarray(raters) * n_labels + np.asarray(labels)
+    order = np.lexsort((cells, items))
+    starts = np.concatenate([[0], np.cumsum(np.bincount(items, minlength=n_items))]).astype(np.int32)
+    return VoteMatrix(starts, cells[order].astype(np.int32), n_raters, n_labels)
