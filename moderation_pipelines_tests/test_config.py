@@ -9,7 +9,7 @@ import pytest
 from moderation_pipelines.foundation.errors import UserError
 from moderation_pipelines.foundation.home import find_home
 from moderation_pipelines.foundation.settings import Settings
-from moderation_pipelines.orchestration.home_check import all_problems
+from moderation_pipelines.orchestration.stages import all_problems
 from moderation_pipelines.prompting.library import prompts_frame
 from moderation_pipelines.prompting.prompts import fenced_item, load_prompt
 from moderation_pipelines.prompting.tables import PROMPTS

@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 
 from moderation_pipelines.consensus.labels import consensus_labels
 from moderation_pipelines.consensus.tables import CONSENSUS, CONSENSUS_METHODS
-from moderation_pipelines.eval_sets.build import candidate_for
+from moderation_pipelines.eval_sets.build import History, candidate_for
 from moderation_pipelines.eval_sets.release import Candidate, Published, find_release, publish, release_diff, releases
 from moderation_pipelines.eval_sets.selection import allocation
 from moderation_pipelines.eval_sets.specs import EvalSetSpec
@@ -51,11 +51,7 @@ def candidate(small: SmallHome, spec: EvalSetSpec = SPEC) -> Candidate:
         small.home,
         small.policies["harassment"],
         spec,
-        w.scan(CONSENSUS),
-        w.scan(CONTENT),
-        w.scan(VOTES),
-        w.scan(DROPS),
-        w.scan(CONSENSUS_METHODS),
+        History(*(w.scan(t) for t in (CONSENSUS, CONTENT, VOTES, DROPS, CONSENSUS_METHODS))),
     )
 
 

@@ -11,6 +11,7 @@ from pathlib import Path
 import polars as pl
 import pytest
 
+from moderation_pipelines.accounting.tables import VALIDATIONS
 from moderation_pipelines.agreement.tables import AGREEMENT
 from moderation_pipelines.eval_sets.release import eval_set_names, releases
 from moderation_pipelines.foundation.home import Home
@@ -20,7 +21,6 @@ from moderation_pipelines.metrics.tables import METRICS
 from moderation_pipelines.raters.tables import RATERS
 from moderation_pipelines.sample.generate import BIASED, CARELESS, FAST, sample_files
 from moderation_pipelines.tables.warehouse import Warehouse
-from moderation_pipelines.validations.tables import VALIDATIONS
 from moderation_pipelines_tests.conftest import ROOT, modpipe
 
 Line = tuple[Home, "subprocess.CompletedProcess[str]"]

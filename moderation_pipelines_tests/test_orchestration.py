@@ -11,27 +11,31 @@ from pathlib import Path
 import dagster as dg
 import pytest
 
-from moderation_pipelines.definitions import STAGES, build_defs
+from moderation_pipelines.definitions import build_defs
 from moderation_pipelines.foundation.errors import ReadFailure
 from moderation_pipelines.foundation.settings import Settings
 from moderation_pipelines.ingest.landing import landing_days
 from moderation_pipelines.ingest.tables import VOTES
-from moderation_pipelines.orchestration.automation import console_from
 from moderation_pipelines.orchestration.drop_sensor import MAX_ATTEMPTS, RunState, SeenState, plan, window_fingerprints
+from moderation_pipelines.orchestration.jobs import console_from
 from moderation_pipelines.orchestration.runner import instance_of, run_line
+from moderation_pipelines.orchestration.stages import all_stages
 from moderation_pipelines.wiring.pipeline import Pipeline
 from moderation_pipelines_tests.conftest import DAY, ROOT, SmallHome
 
 GROUPS = {
+    "in_force": {"in_force", "home_files"},
     "policies": {"policies"},
     "ingest": {"drops", "quarantine", "content", "votes"},
-    "consensus": {"consensus_methods", "consensus", "raters"},
+    "consensus": {"consensus_methods", "consensus"},
+    "raters": {"raters"},
     "agreement": {"agreement", "disagreements", "rater_pairs", "guideline_comparisons"},
-    "eval_sets": {"eval_sets"},
+    "eval_sets": {"eval_sets", "releases"},
     "prompting": {"prompts"},
-    "scoring": {"batches", "canaries", "injections", "judge_runs", "scores"},
+    "judging": {"batches", "judge_runs", "scores"},
+    "probes": {"canaries", "injections"},
     "metrics": {"metrics", "comparisons"},
-    "validation": {"validations"},
+    "accounting": {"validations", "left_out"},
     "reports": {"report"},
 }
 
@@ -65,7 +69,7 @@ def test_assets_groups_owners_and_descriptions(small: SmallHome) -> None:
         assert spec.kinds
         assert spec.code_version
     assert found == GROUPS
-    assert len(STAGES) == len(GROUPS)
+    assert {s.name for s in all_stages() if s.assets} == set(GROUPS)
 
 
 def test_schedule_and_sensor_are_on_and_checks_are_named(small: SmallHome) -> None:

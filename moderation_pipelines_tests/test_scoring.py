@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+from dataclasses import replace
 from datetime import date
 from fractions import Fraction
 from pathlib import Path
@@ -22,8 +23,8 @@ from moderation_pipelines.fake_endpoint.server import serving_fake
 from moderation_pipelines.foundation.errors import UserError
 from moderation_pipelines.judging.capabilities import profile_of
 from moderation_pipelines.judging.judge_runs import invalid_runs, judge_runs_table, why_invalid
-from moderation_pipelines.judging.judges.baseline import BaselineModel, training_set
-from moderation_pipelines.judging.judges.baseline_server import BaselineApp, serving
+from moderation_pipelines.judging.judges.baseline import BaselineModel, BaselineTransport, training_set
+from moderation_pipelines.judging.judges.endpoint import KIND as ENDPOINT
 from moderation_pipelines.judging.judges_file import Endpoint, Judge
 from moderation_pipelines.judging.ledger.records import Answer
 from moderation_pipelines.judging.money import PICO, Price, Rates, Usage, picodollars, price_on, usage_of, usd
@@ -32,7 +33,8 @@ from moderation_pipelines.judging.probing import probe
 from moderation_pipelines.judging.requests.outcomes import label_set
 from moderation_pipelines.judging.requests.wire import RequestTemplate, request_template
 from moderation_pipelines.judging.scores import ScoringTask, score_day
-from moderation_pipelines.probes.steadiness import INJECTIONS_SUITE, canaries_table, injections_table
+from moderation_pipelines.probes.canaries import canaries_table
+from moderation_pipelines.probes.injections import INJECTIONS_SUITE, injections_table
 from moderation_pipelines.prompting.prompts import Prompt, fenced_item, load_prompt
 from moderation_pipelines_tests.conftest import SmallHome
 from moderation_pipelines_tests.engine_help import (
@@ -233,7 +235,7 @@ def training_rows(n: int) -> pl.DataFrame:
     return pl.DataFrame(rows, schema=["text_sha256", "text", "label", "item_id"], orient="row")
 
 
-def test_the_baseline_learns_and_answers_through_the_client(small: SmallHome, tmp_path: Path) -> None:
+def test_the_baseline_learns_and_answers_in_process(small: SmallHome, tmp_path: Path) -> None:
     policy = small.policies["harassment"]
     training = training_set(training_rows(90), policy)
     assert training.model.startswith("baseline-ngram:harassment:")
@@ -244,9 +246,10 @@ def test_the_baseline_learns_and_answers_through_the_client(small: SmallHome, tm
     assert BaselineModel(training).answer("what a pest") == model.answer("what a pest")
     from moderation_pipelines_tests.engine_help import job_for
 
-    with serving(BaselineApp({training.model: model})) as url, sqlite_ledger(tmp_path) as ledger:
-        endpoint = Endpoint(base_url=url)
+    with sqlite_ledger(tmp_path) as ledger:
+        endpoint = Endpoint(base_url="http://127.0.0.1:9/v1")
         job = job_for(endpoint, template=template(endpoint=endpoint, model=training.model, max_tokens=64))
+        job = replace(job, transport=lambda key: BaselineTransport(training))
         got, _ = run(job, ["what a pest"], ledger)
     answer = got["what a pest"]
     assert isinstance(answer, Answer)
@@ -286,7 +289,7 @@ def task_for(
     made = Judge(**{"endpoint": "e", "model": "m", "canary": 20, "injections": 4, **judge})
     given = {"base_url": url, "transport": "direct", "cool_down_seconds": 0.2, **(endpoint or {})}
     prompt, release = load_prompt(small.home, policy), release_of(small.home.root / f"release of {n}", n)
-    task = ScoringTask("llm", made, Endpoint(**given), release, policy, prompt)
+    task = ScoringTask("llm", made, Endpoint(**given), release, policy, prompt, ENDPOINT)
     return ScoringTask(**{**task.__dict__, "profile": profile_of(task.endpoint)})
 
 

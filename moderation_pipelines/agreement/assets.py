@@ -1,9 +1,8 @@
 """Agreement between raters over the trailing window, and where they disagree."""
 
 from collections.abc import Callable
-from datetime import timedelta
+from typing import Any
 
-import dagster as dg
 import polars as pl
 
 from moderation_pipelines.agreement.daily import (
@@ -14,44 +13,38 @@ from moderation_pipelines.agreement.daily import (
     voted_with_items,
 )
 from moderation_pipelines.agreement.tables import AGREEMENT, DISAGREEMENTS, GUIDELINE_COMPARISONS, RATER_PAIRS
+from moderation_pipelines.ingest.tables import CONTENT, VOTES
+from moderation_pipelines.policies.policy import Policies, usable_policies
 from moderation_pipelines.tables.table import Table
+from moderation_pipelines.wiring.day_run import DayRun, Span
 from moderation_pipelines.wiring.partitions import Days
-from moderation_pipelines.wiring.pipeline import Pipeline, day_of
-from moderation_pipelines.wiring.presentation import frame_metadata, table_asset, told_plainly
+from moderation_pipelines.wiring.table_assets import one, tables_asset
+
+Make = Callable[[pl.LazyFrame, Policies, DayRun], pl.DataFrame]
 
 
-def build(days: Days) -> list[dg.AssetsDefinition]:
-    ins = {n: dg.AssetIn(partition_mapping=days.window) for n in ("votes", "content")}
-
-    def over_window(table: Table, make: Callable[..., pl.DataFrame], *more: str) -> dg.AssetsDefinition:
-        @dg.asset(**table_asset(table, "agreement"), partitions_def=days.daily, ins=ins)
-        def made(
-            context: dg.AssetExecutionContext,
-            votes: pl.LazyFrame,
-            content: pl.LazyFrame,
-            pipeline: dg.ResourceParam[Pipeline],
-        ) -> dg.MaterializeResult[pl.DataFrame]:
-            day, settings = day_of(context.partition_key), pipeline.settings
-            given = {
-                "start": day - timedelta(days=settings.window_days - 1),
-                "replicates": settings.bootstrap_replicates,
-            }
-            with told_plainly():
-                policies = pipeline.policies()
-                voted = voted_with_items(votes, content, policies)
-                frame = make(voted, policies, end=day, **{name: given[name] for name in more})
-            said = _alphas(frame) if table is AGREEMENT else {}
-            return dg.MaterializeResult(
-                value=frame, metadata=frame_metadata(table, frame, pipeline.warehouse.file(table, day), **said)
+def build(days: Days) -> list[Any]:
+    def over_window(table: Table, make: Make) -> Any:
+        def made(run: DayRun) -> pl.DataFrame:
+            policies = usable_policies(run.home)
+            voted = voted_with_items(
+                run.read(VOTES), run.read(CONTENT), policies, run.tally if table is AGREEMENT else None
             )
+            return make(voted, policies, run)
 
-        return made
+        reads = {VOTES: Span.WINDOW, CONTENT: Span.WINDOW}
+        return tables_asset(days, [table], one(table, made, _alphas if table is AGREEMENT else None), reads)
+
+    def replicates(run: DayRun) -> int:
+        return run.settings.bootstrap_replicates
 
     return [
-        over_window(AGREEMENT, agreement_table, "start", "replicates"),
-        over_window(DISAGREEMENTS, disagreements_table, "replicates"),
-        over_window(RATER_PAIRS, rater_pairs_table),
-        over_window(GUIDELINE_COMPARISONS, guideline_comparisons_table, "replicates"),
+        over_window(AGREEMENT, lambda v, p, run: agreement_table(v, p, run.window_start, run.date, replicates(run))),
+        over_window(DISAGREEMENTS, lambda v, p, run: disagreements_table(v, p, run.date, replicates(run))),
+        over_window(RATER_PAIRS, lambda v, p, run: rater_pairs_table(v, p, run.date)),
+        over_window(
+            GUIDELINE_COMPARISONS, lambda v, p, run: guideline_comparisons_table(v, p, run.date, replicates(run))
+        ),
     ]
 
 

@@ -10,22 +10,27 @@ import polars as pl
 from moderation_pipelines.agreement.disagreement import Clause, confused_labels, rater_pair_table
 from moderation_pipelines.agreement.guidelines import guideline_comparisons
 from moderation_pipelines.agreement.pack import agreement, intra_rater_agreement
-from moderation_pipelines.agreement.tables import AGREEMENT, DISAGREEMENTS, GUIDELINE_COMPARISONS, RATER_PAIRS
+from moderation_pipelines.agreement.tables import AGREEMENT, DISAGREEMENTS, GUIDELINE_COMPARISONS, RATER_PAIRS, SLICES
 from moderation_pipelines.policies.policy import Policies, Policy
 from moderation_pipelines.tables.table import Table
 from moderation_pipelines.votes.scale import Scale
-from moderation_pipelines.votes.window import window_votes
-
-SLICES = ("locale", "pool", "guideline", "surface")
+from moderation_pipelines.votes.window import NewTally, tally_votes, window_votes
 
 
-def voted_with_items(votes: pl.LazyFrame, content: pl.LazyFrame, policies: Policies) -> pl.LazyFrame:
+def voted_with_items(
+    votes: pl.LazyFrame, content: pl.LazyFrame, policies: Policies, new_tally: NewTally | None = None
+) -> pl.LazyFrame:
     """Votes of the window that gave an answer, repeats among them (``is_current`` tells), with their item's locale and
-    surface. Columns: item_id, policy, label, rater_id, is_current SLICES; used_at: when it was made, else its day."""
+    surface. Columns: item_id, policy, label, rater_id, is_current, SLICES; used_at: when it was made, else its day.
+    ``new_tally`` counts the votes that are left out."""
     of_item = content.sort("drop_date").unique("item_id", keep="last").select("item_id", "locale", "surface")
+    window = window_votes(votes, policies)
+    if new_tally is not None:
+        held = window.collect()
+        tally_votes("agreement", votes, held, policies, new_tally)
+        window = held.lazy()
     return (
-        window_votes(votes, policies)
-        .filter((pl.col("kind") == "vote") & ~pl.col("is_abstain"))
+        window.filter((pl.col("kind") == "vote") & ~pl.col("is_abstain"))
         .join(of_item, on="item_id", how="left")
         .with_columns(used_at=pl.coalesce("labeled_at", pl.col("drop_date").cast(pl.Datetime("us", "UTC"))))
         .select("item_id", "policy", "label", "rater_id", "is_current", "used_at", *SLICES)

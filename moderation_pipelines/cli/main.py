@@ -9,7 +9,7 @@ import tempfile
 import time
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
-from datetime import UTC, date, datetime
+from datetime import UTC, date, datetime, timedelta
 from enum import StrEnum
 from pathlib import Path
 from typing import Annotated, Any
@@ -89,6 +89,20 @@ def _day(text: str | None, name: str) -> date | None:
         raise typer.BadParameter(f'"{text}" is not a day like 2026-11-21', param_hint=f"--{name}") from None
 
 
+def _moment(text: str | None) -> datetime | None:
+    """A time; one without a zone is UTC, a day is its end."""
+    if text is None:
+        return None
+    try:
+        moment = datetime.fromisoformat(text)
+    except ValueError:
+        hint = "is not a time like 2026-11-21 or 2026-11-21T08:30:00Z"
+        raise typer.BadParameter(f'"{text}" {hint}', param_hint="--as-of") from None
+    if len(text) == 10:
+        moment += timedelta(days=1, microseconds=-1)
+    return moment if moment.tzinfo else moment.replace(tzinfo=UTC)
+
+
 def _fail(message: str, code: int = 1) -> typer.Exit:
     err.print(escape(message), style="red")
     return typer.Exit(code)
@@ -144,6 +158,10 @@ def run(
         bool,
         typer.Option("--retry-errors", help="Ask judges only for what failed before, unreadable answers included."),
     ] = False,
+    restate: Annotated[
+        bool,
+        typer.Option("--restate", help="Take policies, prompts and settings as they stand, also for days run before."),
+    ] = False,
 ) -> None:
     """Materialise every day that has drops; eval sets, scores, metrics and report for the last of them."""
     first, last, only = _day(since, "since"), _day(until, "until"), _day(date_, "date")
@@ -153,24 +171,26 @@ def run(
     if dry_run:
         _print_plan(place, only or last, retry_errors)
         return
-    if not _run_line(place, first, last, only, retry_errors):
+    if not _run_line(place, first, last, only, retry_errors, restate):
         raise typer.Exit(1)
 
 
 def _print_plan(home: Home, day: date | None, retry_errors: bool) -> None:
     """What a run would ask of the judges, on the releases as they stand."""
+    from moderation_pipelines.eval_sets.release import current_releases
     from moderation_pipelines.ingest.landing import landing_days
     from moderation_pipelines.judging.ledger.ledger import open_ledger
     from moderation_pipelines.judging.planning import plan_day
     from moderation_pipelines.judging.scores import day_tasks
-    from moderation_pipelines.orchestration.home_check import checked_policies
-    from moderation_pipelines.probes.steadiness import INJECTIONS_SUITE, one_per_policy
+    from moderation_pipelines.orchestration.stages import checked_policies
+    from moderation_pipelines.probes.asking import one_per_policy
+    from moderation_pipelines.probes.injections import INJECTIONS_SUITE
     from moderation_pipelines.tables.warehouse import Warehouse
 
     policies = checked_policies(home)
     with open_ledger(home.ledger) as ledger:
-        tasks, notes = day_tasks(home, policies, Warehouse(home))
         day = day or max(landing_days(home), default=datetime.now(UTC).date())
+        tasks, notes, _ = day_tasks(home, Warehouse(home), current_releases(home, policies), day)
         plans = plan_day(tasks, ledger, day, retry_errors)
     for note in notes:
         err.print(escape(note))
@@ -207,17 +227,20 @@ def _dollars(value: float | None) -> str:
 
 
 def _run_line(
-    home: Home, since: date | None, until: date | None, only: date | None, retry_errors: bool = False
+    home: Home,
+    since: date | None,
+    until: date | None,
+    only: date | None,
+    retry_errors: bool = False,
+    restate: bool = False,
 ) -> bool:
     """Run, print the results, say what failed. True if all of it worked."""
-    from moderation_pipelines.orchestration.home_check import checked_policies
     from moderation_pipelines.orchestration.runner import dagster_home, run_line
 
     settings = Settings.from_env()
-    checked_policies(home)
     started = datetime.now(UTC)
     with _progress() as tell:
-        summary = run_line(home, settings, since, until, only, tell, retry_errors)
+        summary = run_line(home, settings, since, until, only, tell, retry_errors, restate)
     seconds = (datetime.now(UTC) - started).total_seconds()
     if any(f.step in ("scoring", "metrics") and f.run_id for f in summary.failed):
         err.print("Scores or metrics were not made: what is shown of judges is from an earlier run.", style="red")
@@ -226,6 +249,8 @@ def _run_line(
     out.print(f"\n{days} in {seconds:.0f} s; {summary.new_answers:,} new judge answers.")
     _print_rows(home, summary.days)
     _print_places(home, summary.last_day)
+    for notice in summary.notices:
+        err.print(escape(f"note: {notice}"))
     if not summary.failed:
         return True
     err.print(f"\n{len(summary.failed)} thing{'' if len(summary.failed) == 1 else 's'} did not work:", style="red")
@@ -394,7 +419,7 @@ def batches(
     from moderation_pipelines.judging.judges_file import load_judges
     from moderation_pipelines.judging.ledger.batches import Batches
     from moderation_pipelines.judging.ledger.ledger import open_ledger
-    from moderation_pipelines.orchestration.home_check import checked_policies
+    from moderation_pipelines.orchestration.stages import checked_policies
 
     place = find_home(home)
     judges = load_judges(place, checked_policies(place))
@@ -434,7 +459,7 @@ def probe(
     from moderation_pipelines.judging.judges_file import load_judges
     from moderation_pipelines.judging.ledger.ledger import open_ledger
     from moderation_pipelines.judging.probing import probe as ask
-    from moderation_pipelines.orchestration.home_check import checked_policies
+    from moderation_pipelines.orchestration.stages import checked_policies
 
     place = find_home(home)
     judges = load_judges(place, checked_policies(place))
@@ -539,7 +564,7 @@ def check(home: HomeOption = None) -> None:
     """Check policies, prompts, examples, judges and eval-set specs: every mistake at once."""
     from moderation_pipelines.eval_sets.specs import load_specs
     from moderation_pipelines.judging.judges_file import load_judges
-    from moderation_pipelines.orchestration.home_check import all_problems
+    from moderation_pipelines.orchestration.stages import all_problems
     from moderation_pipelines.policies.policy import load_policies
     from moderation_pipelines.prompting.library import all_prompts
 
@@ -557,7 +582,7 @@ def check(home: HomeOption = None) -> None:
     n_judges = len(judges.judges) + judges.baseline
     judge_word = "judge" if n_judges == 1 else "judges"
     out.print(
-        f"{len(policies)} policies, {len(all_prompts(place, policies))} prompts, {n_judges} {judge_word}, "
+        f"{len(policies)} policies, {len(all_prompts(place, policies)[0])} prompts, {n_judges} {judge_word}, "
         f"{sum(len(s) for s in specs.values())} eval-set specs: all good"
     )
     _note_missing_keys(e.api_key_env for e in judges.endpoints.values())
@@ -573,15 +598,19 @@ def _note_missing_keys(names: Iterable[str | None]) -> None:
 def sql(
     query: Annotated[str, typer.Argument(help='e.g. "select policy, count(*) from votes group by 1"')],
     home: HomeOption = None,
+    as_of: Annotated[
+        str | None,
+        typer.Option("--as-of", metavar="TIME", help="What was known at a time: 2026-11-21 or 2026-11-21T08:30:00Z."),
+    ] = None,
     format_: Annotated[Format, typer.Option("--format", help="How to print the rows.")] = Format.table,
 ) -> None:
     """DuckDB over the warehouse: every table by its name, and eval_set_items for all releases."""
     from moderation_pipelines.eval_sets.release import release_files
-    from moderation_pipelines.orchestration.stages import TABLES
+    from moderation_pipelines.orchestration.stages import all_tables
     from moderation_pipelines.tables.sql import run_sql
 
     place = find_home(home)
-    columns, rows = run_sql(place, query, list(TABLES.values()), release_files(place))
+    columns, rows = run_sql(place, query, list(all_tables().values()), release_files(place), _moment(as_of))
     if format_ is Format.csv:
         writer = csv.writer(sys.stdout, lineterminator="\n")
         writer.writerow(columns)

@@ -16,26 +16,36 @@ from moderation_pipelines.policies.policy import Policies, Policy
 from moderation_pipelines.stats.intervals import clopper_pearson_interval
 from moderation_pipelines.votes.authority import authority_labels
 from moderation_pipelines.votes.matrix import VoteMatrix, matrix_of_ids
-from moderation_pipelines.votes.window import counted_votes, window_votes
+from moderation_pipelines.votes.window import NewTally, counted_votes, tally_votes, window_votes, with_renamed_labels
 
 
 def consensus_labels(
-    votes: pl.LazyFrame, policies: Policies, day: date, methods: Mapping[str, Method] | None = None
+    votes: pl.LazyFrame,
+    policies: Policies,
+    day: date,
+    methods: Mapping[str, Method] | None = None,
+    new_tally: NewTally | None = None,
 ) -> pl.DataFrame:
     """The ``consensus`` rows of ``day``: every item x policy voted on that day, from all its votes in the window.
 
     ``votes`` are the window's rows of the ``votes`` table, ``day`` its last day. ``methods``: the method per policy, as
     chosen by :func:`consensus_methods_table`; default: the policy's own, ``dawid_skene`` where it is to be measured.
     Gold and adjudication override the votes and the method says so; gold goes before adjudication. Tied items have a
-    null label. Sorted by policy and item.
+    null label. Sorted by policy and item. ``new_tally`` counts the votes and items that are left out.
     """
     counting = window_votes(votes, policies).collect()
+    if new_tally is not None:
+        tally_votes("consensus", votes, counting, policies, new_tally)
     frames = []
     for policy in policies:
         mine = counting.filter(pl.col("policy") == policy.id)
         if mine.filter(pl.col("drop_date") == day).height:
             method = (methods or {}).get(policy.id) or wanted_method(policy) or FALLBACK
             frames.append(_policy_consensus(_voted(mine, policy), policy, method, day))
+            if new_tally is not None:
+                n_items = mine["item_id"].n_unique()
+                tally = new_tally("consensus items", policy.id, n_items)
+                tally.leave_out("not voted on this day", n_items - frames[-1].height)
     if not frames:
         return CONSENSUS.empty()
     return CONSENSUS.picked(pl.concat(frames).lazy()).sort("policy", "item_id").collect()
@@ -189,11 +199,14 @@ def decided_by_authority() -> pl.Expr:
     return pl.col("method").is_in(["gold", "adjudication"]).fill_null(False)
 
 
-def latest_consensus(consensus: pl.LazyFrame) -> pl.LazyFrame:
+def latest_consensus(consensus: pl.LazyFrame, policies: Policies | None = None) -> pl.LazyFrame:
     """One row per item x policy of a history of consensus rows: that of the latest day.
 
     Rows decided by an authority go before later ones that are not: gold is not forgotten when it leaves the window.
+    With ``policies``, labels go by their names of today.
     """
-    return consensus.sort(decided_by_authority(), "drop_date").unique(
+    columns = ("label", "majority_label", "gold_label")
+    renamed = consensus if policies is None else with_renamed_labels(consensus, policies, columns)
+    return renamed.sort(decided_by_authority(), "drop_date").unique(
         ["item_id", "policy"], keep="last", maintain_order=True
     )

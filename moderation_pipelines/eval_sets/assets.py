@@ -1,78 +1,77 @@
-"""Eval-set releases: built, audited, published."""
+"""Eval-set releases: built, audited, published; and the list of them, which fails while a set was refused."""
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
+from typing import Any
 
 import dagster as dg
-import polars as pl
 
-from moderation_pipelines.eval_sets.build import build_eval_sets
+from moderation_pipelines.consensus.tables import CONSENSUS, CONSENSUS_METHODS
+from moderation_pipelines.eval_sets.build import History, build_eval_sets
 from moderation_pipelines.eval_sets.expectations import RELEASE_EXPECTATIONS
+from moderation_pipelines.eval_sets.listing import keep_outcomes, kept_outcomes, refusals, releases_frame
+from moderation_pipelines.eval_sets.release import Published
+from moderation_pipelines.eval_sets.tables import RELEASES
+from moderation_pipelines.foundation.errors import UserError
+from moderation_pipelines.ingest.tables import CONTENT, DROPS, VOTES
+from moderation_pipelines.policies.policy import usable_policies
+from moderation_pipelines.tables.table import Table
+from moderation_pipelines.wiring.day_run import DayRun, Span
 from moderation_pipelines.wiring.partitions import Days
 from moderation_pipelines.wiring.pipeline import Pipeline
-from moderation_pipelines.wiring.presentation import (
-    CODE_VERSION,
-    OWNERS,
-    check_results,
-    check_specs,
-    told_plainly,
-)
+from moderation_pipelines.wiring.presentation import OWNERS, user_errors_as_failures
+from moderation_pipelines.wiring.table_assets import Made, expectation_checks, expectation_results, tables_asset
+
+EVAL_SETS = "eval_sets"
+_READS: Mapping[Table, Span] = dict.fromkeys((CONSENSUS, CONTENT, VOTES, DROPS, CONSENSUS_METHODS), Span.HISTORY)
 
 
-def build(days: Days) -> list[dg.AssetsDefinition]:
-    specs = check_specs("eval_sets", RELEASE_EXPECTATIONS)
-    names = ("consensus", "content", "votes", "drops", "consensus_methods")
+def build(days: Days) -> list[Any]:
+    checks = expectation_checks(EVAL_SETS, RELEASE_EXPECTATIONS)
 
     @dg.asset(
-        group_name="eval_sets",
+        group_name=days.group,
         kinds={"polars", "parquet", "greatexpectations"},
         owners=OWNERS,
-        code_version=CODE_VERSION,
-        description="Versioned, frozen eval sets, one row per item. Published only if the audit holds.",
-        ins={n: dg.AssetIn(partition_mapping=days.history) for n in names},
-        deps=["policies"],
-        check_specs=specs,
+        code_version=days.code_version,
+        description="Versioned, frozen eval sets, one row per item. Published only if the audit holds; a set that is "
+        "refused keeps its former release and stops no other.",
+        deps=["policies", *(dg.AssetDep(t.name, partition_mapping=days.mapping(s)) for t, s in _READS.items())],
+        check_specs=[c.spec for c in checks],
     )
-    def eval_sets(
-        consensus: pl.LazyFrame,
-        content: pl.LazyFrame,
-        votes: pl.LazyFrame,
-        drops: pl.LazyFrame,
-        consensus_methods: pl.LazyFrame,
-        pipeline: dg.ResourceParam[Pipeline],
-    ) -> Iterator[dg.AssetCheckResult | dg.MaterializeResult]:
-        with told_plainly():
-            policies = pipeline.policies()
+    def eval_sets(pipeline: dg.ResourceParam[Pipeline]) -> Iterator[dg.AssetCheckResult | dg.MaterializeResult]:
+        run = DayRun(pipeline, None, _READS)
+        with user_errors_as_failures():
             published = build_eval_sets(
-                pipeline.home,
-                policies,
-                consensus,
-                content,
-                votes,
-                drops,
-                consensus_methods,
-                pipeline.settings.eval_share,
-                pipeline.tell,
+                run.home,
+                usable_policies(run.home),
+                History(*(run.read(t) for t in _READS)),
+                run.settings.eval_share,
+                run.tell,
             )
-        yield from check_results("eval_sets", specs, {p.name: p.results for p in published if p.results})
-        failed = [p for p in published if p.status == "failed"]
-        if failed:
-            lines = [
-                f"{p.name}: {', '.join(r['id'] for r in p.failed)}; see "
-                f"{pipeline.home.relative(p.candidate_path)}/validation.html"
-                for p in failed
-                if p.candidate_path is not None
-            ]
-            raise dg.Failure("audit failed, nothing was published for " + "; ".join(lines), allow_retries=False)
-        metadata: dict[str, str] = {
-            p.name: p.status if p.release is None else f"{p.release.version}, {p.status}" for p in published
-        }
-        hashes = {f"{p.name} hash": p.release.manifest["content_sha256"][:12] for p in published if p.release}
-        pages = {
-            f"{p.name} validation page": dg.MetadataValue.path(str(p.release.path / "validation.html"))
-            for p in published
-            if p.release
-        }
-        rows = sum(p.release.manifest["rows"] for p in published if p.release)
-        yield dg.MaterializeResult(metadata={"dagster/row_count": rows, **metadata, **hashes, **pages})
+            keep_outcomes(run.home, published)
+        for checked in expectation_results(checks, {p.name: p.results for p in published if p.results}):
+            yield checked.as_dagster
+        yield dg.MaterializeResult(metadata=_shown(published))
 
-    return [eval_sets]
+    def releases(run: DayRun) -> Iterator[Made]:
+        outcomes = kept_outcomes(run.home)
+        yield Made(RELEASES, releases_frame(run.home, outcomes))
+        if said := refusals(run.home, outcomes):
+            raise UserError("nothing was published for " + "; ".join(said))
+
+    return [
+        eval_sets,
+        tables_asset(days, [RELEASES], releases, after=(EVAL_SETS,)),
+    ]
+
+
+def _shown(published: list[Published]) -> dict[str, Any]:
+    metadata: dict[str, Any] = {
+        p.name: p.status if p.release is None else f"{p.release.version}, {p.status}" for p in published
+    }
+    for p in published:
+        if p.release is not None:
+            metadata[f"{p.name} hash"] = p.release.manifest["content_sha256"][:12]
+            metadata[f"{p.name} validation page"] = dg.MetadataValue.path(str(p.release.path / "validation.html"))
+    rows = sum(p.release.manifest["rows"] for p in published if p.release)
+    return {"dagster/row_count": rows, **metadata}

@@ -3,70 +3,93 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
 
 import polars as pl
 
-from moderation_pipelines.auditing.page import release_page
+from moderation_pipelines.auditing.page import audit_page
 from moderation_pipelines.consensus.purity import measured_purity
 from moderation_pipelines.eval_sets.expectations import audit_release
 from moderation_pipelines.eval_sets.release import (
     Candidate,
     Published,
     canonical_rows,
+    current_release,
     publish,
     release_sources,
 )
 from moderation_pipelines.eval_sets.selection import sampling_frame, selected
-from moderation_pipelines.eval_sets.specs import EvalSetSpec, load_specs
+from moderation_pipelines.eval_sets.specs import EvalSetSpec, load_specs_leniently
+from moderation_pipelines.foundation.errors import UserError
 from moderation_pipelines.foundation.home import Home
 from moderation_pipelines.policies.policy import Policies, Policy
 from moderation_pipelines.prompting.few_shot import load_examples
+from moderation_pipelines.votes.stored import stray_labels
 
 
-def candidate_for(
-    home: Home,
-    policy: Policy,
-    spec: EvalSetSpec,
-    consensus: pl.LazyFrame,
-    content: pl.LazyFrame,
-    votes: pl.LazyFrame,
-    drops: pl.LazyFrame,
-    methods: pl.LazyFrame,
-) -> Candidate:
+@dataclass(frozen=True)
+class History:
+    """Every day of the tables a release is made from; ``methods`` is ``consensus_methods``."""
+
+    consensus: pl.LazyFrame
+    content: pl.LazyFrame
+    votes: pl.LazyFrame
+    drops: pl.LazyFrame
+    methods: pl.LazyFrame
+
+
+def candidate_for(home: Home, policy: Policy, spec: EvalSetSpec, history: History) -> Candidate:
     """The candidate a spec gives on the data as it stands."""
     examples = {e.text_sha256 for e in load_examples(home, policy)}
-    frame = sampling_frame(consensus, content, policy, spec, examples)
+    frame = sampling_frame(history.consensus, history.content, policy, spec, examples)
     items = canonical_rows(selected(frame, policy, spec))
-    sources = release_sources(items, policy.id, content, votes, drops)
-    return Candidate(spec, policy, items, frame, sources, measured_purity(methods, policy.id))
+    sources = release_sources(items, policy.id, history.content, history.votes, history.drops)
+    return Candidate(spec, policy, items, frame, sources, measured_purity(history.methods, policy.id))
 
 
 def build_eval_sets(
     home: Home,
     policies: Policies,
-    consensus: pl.LazyFrame,
-    content: pl.LazyFrame,
-    votes: pl.LazyFrame,
-    drops: pl.LazyFrame,
-    methods: pl.LazyFrame,
+    history: History,
     eval_share: float,
     progress: Callable[[str], None] | None = None,
 ) -> list[Published]:
-    """Build, audit and publish every eval set. One that fails its audit does not stop the others.
-
-    The frames are the history of the tables; ``methods`` that of ``consensus_methods``.
-    """
-    specs = load_specs(home, policies)
+    """Build, audit and publish every eval set. One that is refused, or has mistakes, does not stop the others."""
+    specs, _ = load_specs_leniently(home, policies)
+    stray = stray_labels(history.votes, policies)
     out = []
     for policy in policies:
-        examples = {e.text_sha256 for e in load_examples(home, policy)}
         for spec in specs[policy.id]:
             if progress is not None:
                 progress(spec.name)
-            candidate = candidate_for(home, policy, spec, consensus, content, votes, drops, methods)
+            if policy.id in stray:
+                out.append(
+                    Published(spec.name, "broken", current_release(home, spec.name), [], reason=stray[policy.id])
+                )
+                continue
+            try:
+                examples = {e.text_sha256 for e in load_examples(home, policy)}
+                candidate = candidate_for(home, policy, spec, history)
+            except UserError as error:
+                current = current_release(home, spec.name)
+                out.append(Published(spec.name, "broken", current, [], reason=str(error)))
+                continue
 
             def audit(c: Candidate, hashes: set[str] = examples) -> list[dict[str, object]]:
                 return audit_release(c, hashes, eval_share)
 
-            out.append(publish(home, candidate, audit, release_page))
+            out.append(publish(home, candidate, audit, validation_page))
     return out
+
+
+def validation_page(candidate: Candidate, version: str, results: list[dict[str, Any]]) -> str:
+    """The page of a candidate and its audit."""
+    return audit_page(
+        name=candidate.spec.name,
+        version=version,
+        policy_title=candidate.policy.title,
+        rows=candidate.items.height,
+        content_sha256=candidate.content_sha256,
+        results=results,
+    )

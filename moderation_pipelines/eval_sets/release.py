@@ -8,9 +8,7 @@ from __future__ import annotations
 
 import hashlib
 import json
-import os
 import re
-import shutil
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -25,11 +23,12 @@ import yaml
 
 from moderation_pipelines.consensus.purity import label_purity
 from moderation_pipelines.eval_sets.selection import Frame
-from moderation_pipelines.eval_sets.specs import EvalSetSpec, load_specs
+from moderation_pipelines.eval_sets.specs import EvalSetSpec, load_specs_leniently
 from moderation_pipelines.eval_sets.tables import EVAL_SET_ITEMS
 from moderation_pipelines.foundation.errors import Problem, ReadFailure, UserError, did_you_mean
 from moderation_pipelines.foundation.home import Home
 from moderation_pipelines.policies.policy import Policies, Policy
+from moderation_pipelines.tables import store
 from moderation_pipelines.tables.sql import Releases
 from moderation_pipelines.tables.store import write_text
 from moderation_pipelines.tables.warehouse import write_parquet
@@ -141,7 +140,7 @@ def current_release(home: Home, name: str) -> Release | None:
 
 def current_releases(home: Home, policies: Policies) -> list[Release]:
     """The release in force of every set the specs name, where there is one."""
-    specs = load_specs(home, policies)
+    specs, _ = load_specs_leniently(home, policies)
     found = ((policy.id, current_release(home, spec.name)) for policy in policies for spec in specs[policy.id])
     return [release for policy, release in found if release is not None and release.policy == policy]
 
@@ -231,6 +230,7 @@ class Published:
     release: Release | None
     results: list[dict[str, Any]]
     candidate_path: Path | None = None
+    reason: str | None = None
 
     @property
     def failed(self) -> list[dict[str, Any]]:
@@ -239,42 +239,54 @@ class Published:
 
 Audit = Callable[[Candidate], list[dict[str, Any]]]
 Page = Callable[[Candidate, str, list[dict[str, Any]]], str]
+RELEASE_FILES = ("items.parquet", "manifest.json", "README.md", "policy.yaml", "validation.json", "validation.html")
 
 
 def publish(home: Home, candidate: Candidate, audit: Audit, page: Page) -> Published:
     """Write, audit, publish. Nothing new: the current release stands. Audit failed: the candidate is kept aside.
 
-    ``audit`` returns one result per expectation; ``page`` renders the validation page.
+    ``audit`` returns one result per expectation; ``page`` renders the validation page. Two processes may publish at
+    once: each builds in a folder of its own, and the second finds what the first has published.
     """
     name = candidate.spec.name
-    current = current_release(home, name)
-    if candidate.same_as(current):
-        assert current is not None
-        return Published(name, "unchanged", current, current.validation())
-    if candidate.items.is_empty():
-        return Published(name, "empty", current, [])
-    number = 1 if current is None else int(current.version[1:]) + 1
-    version = f"v{number:04d}"
-    results = audit(candidate)
-    failed = any(not r["passed"] and r["severity"] == "critical" for r in results)
-    building = home.candidates / name / candidate.content_sha256[:12]
-    shutil.rmtree(building, ignore_errors=True)
-    building.mkdir(parents=True)
+    with store.lock(home.warehouse / "_locks" / f"eval_set-{name}"):
+        current = current_release(home, name)
+        if candidate.same_as(current):
+            assert current is not None
+            return Published(name, "unchanged", current, current.validation())
+        if candidate.items.is_empty():
+            return Published(name, "empty", current, [], reason=candidate.frame.why_empty)
+        number = 1 if current is None else int(current.version[1:]) + 1
+        version = f"v{number:04d}"
+        results = audit(candidate)
+        with store.staging(home.warehouse) as folder:
+            building = store.make_folder(folder / name)
+            _build(candidate, building, version, current, results, page)
+            if any(not r["passed"] and r["severity"] == "critical" for r in results):
+                kept = home.candidates / name / candidate.content_sha256[:12]
+                store.move_folder(building, kept)
+                return Published(name, "failed", current, results, kept)
+            final = home.eval_sets / name / version
+            store.publish(building, final, RELEASE_FILES)
+        return Published(name, "published", Release(name, version, final), results)
+
+
+def _build(
+    candidate: Candidate,
+    building: Path,
+    version: str,
+    parent: Release | None,
+    results: list[dict[str, Any]],
+    page: Page,
+) -> None:
+    """Write every file of a release into a folder."""
     write_parquet(candidate.items, building / "items.parquet")
-    manifest = release_manifest(candidate, version, current, results, building / "items.parquet")
+    manifest = release_manifest(candidate, version, parent, results, building / "items.parquet")
     write_text(building / "manifest.json", json.dumps(manifest, ensure_ascii=False, indent=2) + "\n")
     write_text(building / "README.md", dataset_card(manifest))
     write_text(building / "policy.yaml", candidate.policy.source)
     write_text(building / "validation.json", json.dumps(results, ensure_ascii=False, indent=2) + "\n")
     write_text(building / "validation.html", page(candidate, version, results))
-    if failed:
-        return Published(name, "failed", current, results, building)
-    for file in building.iterdir():
-        file.chmod(0o444)
-    final = home.eval_sets / name / version
-    final.parent.mkdir(parents=True, exist_ok=True)
-    os.rename(building, final)
-    return Published(name, "published", Release(name, version, final), results)
 
 
 def release_manifest(
@@ -299,7 +311,7 @@ def release_manifest(
         "policy_version": policy.version,
         "policy_sha256": policy.sha256,
         "content_sha256": candidate.content_sha256,
-        "items_sha256": hashlib.sha256(items_file.read_bytes()).hexdigest(),
+        "items_sha256": store.sha256(items_file),
         "rows": items.height,
         "rows_violating": int(items["violating"].sum()),
         "labels": {label: items.filter(pl.col("label") == label).height for label in policy.label_ids},

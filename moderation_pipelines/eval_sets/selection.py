@@ -12,7 +12,7 @@ from moderation_pipelines.consensus.labels import latest_consensus
 from moderation_pipelines.eval_sets.specs import EvalSetSpec
 from moderation_pipelines.eval_sets.tables import EVAL_SET_ITEMS
 from moderation_pipelines.foundation.text import EVAL
-from moderation_pipelines.policies.policy import Policy
+from moderation_pipelines.policies.policy import Policies, Policy
 
 NOT_GIVEN = "unknown"
 
@@ -22,22 +22,48 @@ def latest_content(content: pl.LazyFrame) -> pl.LazyFrame:
     return content.sort("drop_date").unique("item_id", keep="last", maintain_order=True)
 
 
-def labelled_items(consensus: pl.LazyFrame, content: pl.LazyFrame, policy: Policy, side: str) -> pl.LazyFrame:
-    """Items of one side that have a label for the policy: consensus and content columns, one row per item."""
+_OF_CONTENT = ("item_id", "text", "context", "locale", "surface", "source", "text_sha256", "side")
+
+
+def judged_items(consensus: pl.LazyFrame, content: pl.LazyFrame, policy: Policy) -> pl.LazyFrame:
+    """Every item voted on for the policy, one row each, sorted: its newest consensus row, and its content where it has
+    arrived (``side`` is null where it has not)."""
     mine = consensus.filter(pl.col("policy") == policy.id)
-    labels = latest_consensus(mine).filter(pl.col("label").is_in(policy.label_ids)).drop("drop_date")
-    items = latest_content(content).filter(pl.col("side") == side)
-    return labels.join(
-        items.select("item_id", "text", "context", "locale", "surface", "source", "text_sha256"), on="item_id"
-    ).sort("item_id")
+    items = latest_content(content).select(_OF_CONTENT)
+    return (
+        latest_consensus(mine, Policies([policy]))
+        .drop("drop_date")
+        .join(items, on="item_id", how="left")
+        .sort("item_id")
+    )
+
+
+def labelled_items(consensus: pl.LazyFrame, content: pl.LazyFrame, policy: Policy, side: str) -> pl.LazyFrame:
+    """Items of one side that have a label for the policy: consensus and content columns, one row per item, sorted."""
+    found = judged_items(consensus, content, policy)
+    return found.filter(pl.col("label").is_in(policy.label_ids) & (pl.col("side") == side)).drop("side")
 
 
 @dataclass(frozen=True)
 class Frame:
-    """The sampling frame of a set and what was left out of it, by reason."""
+    """The sampling frame of a set and what was left out of it, by reason.
+
+    ``n_judged``: items voted on; frame and ``left_out`` add up to it. ``filters``: the reasons that are the spec's own.
+    """
 
     items: pl.DataFrame
     left_out: dict[str, int]
+    n_judged: int
+    filters: tuple[str, ...] = ()
+
+    @property
+    def why_empty(self) -> str | None:
+        """The filter that left nothing of something; None when there are items, or never were any."""
+        n_asked = self.items.height + sum(self.left_out[f] for f in self.filters)
+        if self.items.height or not n_asked:
+            return None
+        took = [f"{f} ({self.left_out[f]:,})" for f in self.filters if self.left_out[f]]
+        return f"its filters leave 0 of {n_asked:,} items: {', '.join(took)}"
 
 
 def sampling_frame(
@@ -49,11 +75,13 @@ def sampling_frame(
 ) -> Frame:
     """Eval-side labelled items a set may draw from, with their stratum.
 
-    Left out: items used as few-shot examples and duplicates of them (by text hash); later copies of the same text
-    and context; items the spec filters out.
+    Left out: items without a label or content, and those of the development side; items used as few-shot examples and
+    duplicates of them (by text hash); later copies of the same text and context; items the spec filters out.
     """
-    items = labelled_items(consensus, content, policy, EVAL).collect()
+    items = judged_items(consensus, content, policy).collect()
+    n_judged = items.height
     left_out: dict[str, int] = {}
+    filters: list[str] = []
 
     def keep(reason: str, condition: pl.Expr) -> None:
         nonlocal items
@@ -61,19 +89,29 @@ def sampling_frame(
         left_out[reason] = items.height - kept.height
         items = kept
 
+    def ask(reason: str, condition: pl.Expr) -> None:
+        filters.append(reason)
+        keep(reason, condition)
+
+    keep("tied, or every vote abstains", pl.col("label").is_not_null())
+    keep("label is not in the policy", pl.col("label").is_in(policy.label_ids))
+    keep("content has not arrived", pl.col("side").is_not_null())
+    keep("development side", pl.col("side") == EVAL)
+    items = items.drop("side")
+
     keep("few-shot example or its duplicate", ~pl.col("text_sha256").is_in(sorted(example_hashes)))
     keep("copy of another item", pl.struct("text_sha256", "context").is_first_distinct())
     if spec.locales is not None:
-        keep("locale not asked for", pl.col("locale").is_in(spec.locales))
+        ask("locales: locale not asked for", pl.col("locale").is_in(spec.locales))
     if spec.surfaces is not None:
-        keep("surface not asked for", pl.col("surface").is_in(spec.surfaces).fill_null(False))
+        ask("surfaces: surface not asked for", pl.col("surface").is_in(spec.surfaces).fill_null(False))
     if spec.min_votes:
-        keep("too few votes", (pl.col("n_votes") >= spec.min_votes) | pl.col("gold_label").is_not_null())
+        ask("min_votes: too few votes", (pl.col("n_votes") >= spec.min_votes) | pl.col("gold_label").is_not_null())
     if spec.min_probability:
-        keep("label not sure enough", pl.col("probability") >= spec.min_probability)
+        ask("min_probability: label not sure enough", pl.col("probability") >= spec.min_probability)
     parts = [pl.col(column).fill_null(NOT_GIVEN) for column in spec.stratify_by]
     stratum = pl.concat_str(parts, separator=" | ") if parts else pl.lit("all")
-    return Frame(items.with_columns(stratum=stratum), left_out)
+    return Frame(items.with_columns(stratum=stratum), left_out, n_judged, tuple(filters))
 
 
 def allocation(sizes: dict[str, int], spec: EvalSetSpec) -> dict[str, int]:

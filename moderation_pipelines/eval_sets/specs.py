@@ -9,7 +9,7 @@ from pydantic import Field, ValidationError
 from moderation_pipelines.foundation.errors import Problem, UserError
 from moderation_pipelines.foundation.home import Home
 from moderation_pipelines.foundation.located_yaml import model_problems, parse_yaml, read_text
-from moderation_pipelines.policies.policy import IDENTIFIER, Policies, Strict
+from moderation_pipelines.policies.policy import IDENTIFIER, Policies, Strict, usable_policies
 
 
 class EvalSetSpec(Strict):
@@ -35,6 +35,20 @@ class EvalSetsFile(Strict):
 
 def load_specs(home: Home, policies: Policies) -> dict[str, list[EvalSetSpec]]:
     """Specs by policy. Raises :class:`UserError` with every mistake of every file."""
+    specs, problems = load_specs_leniently(home, policies)
+    if problems:
+        raise UserError(problems)
+    return specs
+
+
+def home_problems(home: Home) -> list[Problem]:
+    """Every mistake in the home's eval-set specs."""
+    return load_specs_leniently(home, usable_policies(home))[1]
+
+
+def load_specs_leniently(home: Home, policies: Policies) -> tuple[dict[str, list[EvalSetSpec]], list[Problem]]:
+    """Specs by policy, of the files that are sound, and every mistake in the others. A policy whose file has mistakes
+    has no set."""
     specs: dict[str, list[EvalSetSpec]] = {}
     problems: list[Problem] = []
     taken: dict[str, str] = {}
@@ -54,7 +68,9 @@ def load_specs(home: Home, policies: Policies) -> dict[str, list[EvalSetSpec]]:
                 raise UserError(model_problems(error, located, EvalSetsFile)) from None
         except UserError as error:
             problems += error.problems
+            specs[policy.id] = []
             continue
+        before = len(problems)
         for i, spec in enumerate(loaded.eval_sets):
             where = ("eval_sets", i, "name")
             if not IDENTIFIER.fullmatch(spec.name):
@@ -63,13 +79,13 @@ def load_specs(home: Home, policies: Policies) -> dict[str, list[EvalSetSpec]]:
             elif spec.name in taken:
                 problems.append(located.problem(where, f'name "{spec.name}" is taken by {taken[spec.name]}'))
             taken[spec.name] = file
-        specs[policy.id] = list(loaded.eval_sets)
+        specs[policy.id] = list(loaded.eval_sets) if len(problems) == before else []
     for name in defaults:
         if name in taken:
             hint = (
                 f'name "{name}" belongs to the default set of policy {name}; choose another, or give {name} a spec file'
             )
             problems.append(Problem(taken[name], None, hint))
-    if problems:
-        raise UserError(problems)
-    return specs
+            owner = next(p for p, sets in specs.items() if p != name and any(s.name == name for s in sets))
+            specs[owner] = [s for s in specs[owner] if s.name != name]
+    return specs, problems

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from moderation_pipelines.tables.column import Column, count, flag, integer, number, share, text
 from moderation_pipelines.tables.table import Table
-from moderation_pipelines.tables.vocabulary import ITEM_ID, LABEL_PROBABILITIES, POLICY
+from moderation_pipelines.tables.vocabulary import EVAL_SET, ITEM_ID, LABEL_PROBABILITIES, POLICY, VERSION
 
 EVAL_SET_ITEMS = Table(
     "eval_set_items",
@@ -28,6 +28,29 @@ EVAL_SET_ITEMS = Table(
         "inclusion_probability": number("probability that it was drawn, above 0", minimum=0, maximum=1),
         "weight": number("items of the frame it stands for: 1 / inclusion_probability", minimum=1, unit="items"),
         "text_sha256": text("SHA-256 of the normalised text"),
+    },
+    daily=False,
+)
+
+RELEASES = Table(
+    "releases",
+    "one published release of one eval set",
+    ("eval_set", "version"),
+    {
+        "eval_set": EVAL_SET,
+        "version": VERSION,
+        "policy": POLICY,
+        "policy_version": text("version of the policy text pinned with the release"),
+        "n_items": count("items of the release", unit="items"),
+        "n_violating": count("items whose reference label violates", unit="items"),
+        "content_sha256": text("hash of the rows"),
+        "parent_version": text("release before it; null for the first", nullable=True),
+        "is_in_force": flag("whether it is the newest of its set"),
+        "last_outcome": text(
+            "what became of the set when it was last built: stands, failed, empty or broken; "
+            "null for releases that are not in force",
+            nullable=True,
+        ),
     },
     daily=False,
 )

@@ -15,10 +15,12 @@ class Home:
     """The folder layout. Every path the project touches is named here, once."""
 
     root: Path
+    prompts_folder: Path | None = None
 
     @property
     def prompts(self) -> Path:
-        return self.root / "prompts"
+        """What people edit; of a home as it was in force on a day, the files of that day."""
+        return self.root / "prompts" if self.prompts_folder is None else self.prompts_folder
 
     @property
     def judges_file(self) -> Path:
@@ -64,6 +66,8 @@ class Home:
 
     def relative(self, path: Path) -> str:
         """A path as people read it: relative to the home where it lies inside, never with surrogates."""
+        if self.prompts_folder is not None and path.is_relative_to(self.prompts_folder):
+            path = self.root / "prompts" / path.relative_to(self.prompts_folder)
         try:
             text = str(path.relative_to(self.root))
         except ValueError:

@@ -107,8 +107,11 @@ def read_text(path: Path, file: str) -> str:
         raise UserError([Problem(file, None, f"cannot be read: {error.strerror}")]) from None
 
 
-def model_problems(error: ValidationError, located: Located, model: type[BaseModel]) -> list[Problem]:
-    """Pydantic's complaints as problems with file, line and what would be right."""
+def model_problems(
+    error: ValidationError, located: Located, model: type[BaseModel], inside: tuple[Step, ...] = ()
+) -> list[Problem]:
+    """Pydantic's complaints as problems with file, line and how to fix it. ``inside``: where the model stands in the
+    file."""
     found = []
     errors = error.errors(include_url=False)
     for item in errors:
@@ -138,7 +141,7 @@ def model_problems(error: ValidationError, located: Located, model: type[BaseMod
         else:
             shown = repr(given)[:60]
             message = f'"{dotted}" is {shown}: {item["msg"][0].lower()}{item["msg"][1:]}'
-        found.append(located.problem(where, message))
+        found.append(located.problem((*inside, *where), message))
     return found
 
 

@@ -5,8 +5,9 @@ from __future__ import annotations
 import os
 import re
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import date
+from typing import Any
 from zoneinfo import ZoneInfo, ZoneInfoNotFoundError
 
 from moderation_pipelines.foundation.errors import UserError
@@ -24,6 +25,18 @@ class Settings:
     bootstrap_replicates: int = 1000
     schedule_cron: str = "0 6 * * *"
     timezone: str = "UTC"
+
+    def in_force(self) -> dict[str, int | float]:
+        """Those a day's rows depend on: recorded for the day when it is first run."""
+        return {
+            "window_days": self.window_days, "eval_share": self.eval_share,
+            "bootstrap_replicates": self.bootstrap_replicates,
+        }  # fmt: skip
+
+    def stated(self, values: Mapping[str, str]) -> Settings:
+        """These settings with those that were recorded for a day."""
+        given: dict[str, Any] = {n: type(v)(values[n]) for n, v in self.in_force().items() if n in values}
+        return replace(self, **given)
 
     @staticmethod
     def from_env(environ: Mapping[str, str] | None = None) -> Settings:

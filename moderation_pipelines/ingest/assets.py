@@ -1,71 +1,42 @@
 """A day of drops: four tables from one pass over the files."""
 
 from collections.abc import Iterator
-
-import dagster as dg
+from typing import Any
 
 from moderation_pipelines.ingest.day import ingest_day
 from moderation_pipelines.ingest.tables import CONTENT, DROPS, QUARANTINE, VOTES
-from moderation_pipelines.tables.table import Table
+from moderation_pipelines.policies.policy import load_policies_leniently
+from moderation_pipelines.wiring.day_run import DayRun, Span
 from moderation_pipelines.wiring.partitions import Days
-from moderation_pipelines.wiring.pipeline import Pipeline, day_of
-from moderation_pipelines.wiring.presentation import frame_metadata, table_spec, told_plainly
+from moderation_pipelines.wiring.table_assets import Check, Checked, Made, tables_asset
 
-ACCOUNTING = "rows_in_equal_rows_out"
-ALL_READ = "every_file_could_be_read"
+ACCOUNTING = Check(DROPS.name, "rows_in_equal_rows_out", "accepted + quarantined + duplicates = delivered.")
+ALL_READ = Check(DROPS.name, "every_file_could_be_read", "No file was rejected as a whole.")
 
 
-def build(days: Days) -> list[dg.AssetsDefinition]:
-    tables: list[Table] = [DROPS, QUARANTINE, CONTENT, VOTES]
-    past = {
-        CONTENT.name: [dg.AssetDep(CONTENT.name, partition_mapping=days.before)],
-        VOTES.name: ["policies"],
-    }
+def build(days: Days) -> list[Any]:
+    tables = (DROPS, QUARANTINE, CONTENT, VOTES)
 
-    @dg.multi_asset(
-        name="ingest",
-        specs=[table_spec(t, "ingest", deps=past.get(t.name, [])) for t in tables],
-        partitions_def=days.daily,
-        check_specs=[
-            dg.AssetCheckSpec(
-                ACCOUNTING, asset=DROPS.name, description="accepted + quarantined + duplicates = delivered."
-            ),
-            dg.AssetCheckSpec(ALL_READ, asset=DROPS.name, description="No file was rejected as a whole."),
-        ],
-    )
-    def ingest(
-        context: dg.AssetExecutionContext, pipeline: dg.ResourceParam[Pipeline]
-    ) -> Iterator[dg.MaterializeResult]:
-        day, warehouse = day_of(context.partition_key), pipeline.warehouse
-        with told_plainly():
-            done = ingest_day(
-                warehouse, pipeline.policies(), day, pipeline.settings, lambda place, n: pipeline.tell(place)
-            )
-        delivered = {t.name: warehouse.scan(t, [day]).collect() for t in (DROPS, QUARANTINE)}
-        totals = delivered["drops"].filter(status="accepted").sum().to_dicts()[0]
+    def ingest(run: DayRun) -> Iterator[Made | Checked]:
+        policies, problems = load_policies_leniently(run.home)
+        broken = {p.file.split("/")[1] for p in problems if p.file.count("/") > 1}
+        done = ingest_day(
+            run.warehouse, policies, run.date, run.settings, lambda place, n: run.tell(place), run.made_from(), broken
+        )
+        drops = run.warehouse.scan(DROPS, [run.date]).collect()
+        totals = drops.filter(status="accepted").sum().to_dicts()[0]
         rows_out = totals["accepted"] + totals["quarantined"] + totals["duplicates"]
-        checks = [
-            dg.AssetCheckResult(
-                check_name=ACCOUNTING,
-                asset_key=DROPS.name,
-                passed=rows_out == totals["rows"],
-                metadata={k: totals[k] for k in ("rows", "accepted", "quarantined", "duplicates")},
-            ),
-            dg.AssetCheckResult(
-                check_name=ALL_READ,
-                asset_key=DROPS.name,
-                passed=not done.rejected,
-                metadata={f.place: str(f.reason) for f in done.rejected},
-            ),
-        ]
+        counts = {k: totals[k] for k in ("rows", "accepted", "quarantined", "duplicates")}
         for table in tables:
-            frame = warehouse.scan(table, [day]).head(8).collect()
-            metadata = frame_metadata(table, frame, warehouse.file(table, day), files=len(done.files))
-            metadata["dagster/row_count"] = warehouse.rows(table, day)
-            if not done.files:
-                metadata["note"] = "no files were delivered for this day"
-            yield dg.MaterializeResult(
-                asset_key=table.name, metadata=metadata, check_results=checks if table is DROPS else []
-            )
+            yield Made(table, None, {"files": len(done.files), **({} if done.files else {"note": _NOTHING})})
+        if not done.files:
+            yield ACCOUNTING.nothing(_NOTHING)
+            yield ALL_READ.nothing(_NOTHING)
+            return
+        yield ACCOUNTING.result(rows_out == totals["rows"], **counts)
+        yield ALL_READ.result(not done.rejected, **{f.place: str(f.reason) for f in done.rejected})
 
-    return [ingest]
+    return [tables_asset(days, tables, ingest, {CONTENT: Span.BEFORE}, checks=(ACCOUNTING, ALL_READ), name="ingest")]
+
+
+_NOTHING = "No files were delivered for this day."

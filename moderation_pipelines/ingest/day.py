@@ -7,7 +7,7 @@ staging files; the second looks only at small fingerprints to find repeated deli
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from datetime import date, timedelta
@@ -127,7 +127,12 @@ def file_sha256(path: Path) -> str:
 
 
 def stage_file(
-    drop: DropFile, staging: Path, policies: Policies, settings: Settings, progress: Progress | None = None
+    drop: DropFile,
+    staging: Path,
+    policies: Policies,
+    settings: Settings,
+    progress: Progress | None = None,
+    broken: Collection[str] = (),
 ) -> FileResult:
     """First pass over one file: rows through the rules into staging. A rejected file leaves nothing behind."""
     tag = hashlib.blake2b(drop.place.encode("utf-8", "surrogateescape"), digest_size=8).hexdigest()
@@ -141,7 +146,7 @@ def stage_file(
             if drop.path.is_file() and not drop.path.is_symlink():
                 result.sha256 = file_sha256(drop.path)
         for batch in read_rows(drop.path, REQUIRED[drop.feed]):
-            checked = checked_batch(batch, drop.feed, drop.day, drop.name, policies)
+            checked = checked_batch(batch, drop.feed, drop.day, drop.name, policies, broken)
             rows += len(batch)
             bad.append(checked.bad)
             good.append(_finished(checked.good, drop, policies, settings))
@@ -326,21 +331,29 @@ class _Publisher:
 
 
 def ingest_day(
-    warehouse: Warehouse, policies: Policies, day: date, settings: Settings, progress: Progress | None = None
+    warehouse: Warehouse,
+    policies: Policies,
+    day: date,
+    settings: Settings,
+    progress: Progress | None = None,
+    made_from: Mapping[str, str] | None = None,
+    broken: Collection[str] = (),
 ) -> DayIngest:
     """Read every delivered file of a day and replace the day's rows in content, votes, quarantine and drops.
 
     A day without files writes empty tables. Raises :class:`ReadFailure` when the landing zone cannot be read, and
-    :class:`AccountingError` if rows in and rows out ever differ, before anything is published.
+    :class:`AccountingError` if rows in and rows out ever differ, before anything is published. ``made_from``: versions
+    of what the rows depend on beside the files. ``broken``: policies whose files have mistakes; their votes go to
+    quarantine until they are mended.
     """
     drops = [d for feed in FEEDS for d in drop_files(warehouse.home, feed, day)]
     warehouse.home.warehouse.mkdir(parents=True, exist_ok=True)
     pin_eval_share(warehouse.home, settings.eval_share)
     with staging_folder(warehouse.home.warehouse) as staging:
-        files = [stage_file(drop, staging, policies, settings, progress) for drop in drops]
+        files = [stage_file(drop, staging, policies, settings, progress, broken) for drop in drops]
         verdicts = {feed: settle_day([f for f in files if f.feed == feed], feed, policies) for feed in FEEDS}
         tables = (CONTENT, VOTES, QUARANTINE, DROPS)
-        with warehouse.replacing_all(tables, day) as paths:
+        with warehouse.replacing_all(tables, day, made_from) as paths:
             content, votes, quarantine, delivered = (_Publisher(t, p) for t, p in zip(tables, paths, strict=True))
             _publish_content(
                 content,

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import math
 import re
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Collection, Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, date, datetime
 from typing import Any
@@ -275,7 +275,9 @@ class Batch:
     broken: list[Broken] = field(default_factory=list)
 
 
-def checked_batch(rows: Sequence[RawRow], feed: Feed, day: date, file: str, policies: Policies) -> Batch:
+def checked_batch(
+    rows: Sequence[RawRow], feed: Feed, day: date, file: str, policies: Policies, broken_policies: Collection[str] = ()
+) -> Batch:
     """Split raw rows into typed good rows and quarantine rows. Good + bad = rows, always."""
     broken: list[Broken] = [Broken(i, r.rule, None, None, r.message) for i, r in enumerate(rows) if r.rule is not None]
     unreadable = {b.row for b in broken}
@@ -285,7 +287,8 @@ def checked_batch(rows: Sequence[RawRow], feed: Feed, day: date, file: str, poli
     for name, spec in fields.items():
         columns[name] = _converted(rows, name, spec, name in REQUIRED[feed], known, unreadable, broken)
     if feed == "labels":
-        broken += _label_mistakes(columns, rows, policies, {b.row for b in broken if b.column in ("policy", "label")})
+        skip = {b.row for b in broken if b.column in ("policy", "label")}
+        broken += _label_mistakes(columns, policies, skip, broken_policies)
     columns["extra"] = [_extra(row, known) for row in rows]
     columns["drop_line"] = [row.line for row in rows]
     schema = {**{n: f.dtype for n, f in fields.items()}, "extra": pl.String, "drop_line": pl.Int64}
@@ -358,14 +361,17 @@ def _extra(row: RawRow, known: set[str]) -> str | None:
 
 
 def _label_mistakes(
-    columns: dict[str, list[Any]], rows: Sequence[RawRow], policies: Policies, skip: set[int]
+    columns: dict[str, list[Any]], policies: Policies, skip: set[int], broken_policies: Collection[str]
 ) -> list[Broken]:
     allowed = {p.id: frozenset(p.label_ids) | frozenset(p.abstain) for p in policies}
     found = []
     for i, (policy, label) in enumerate(zip(columns["policy"], columns["label"], strict=True)):
         if policy is None or i in skip:
             continue
-        if policy not in allowed:
+        if policy in broken_policies:
+            message = f"policy {shown(policy)} cannot be used: prompts/{policy}/policy.yaml has mistakes; modpipe check"
+            found.append(Broken(i, "unusable_policy", "policy", policy, message))
+        elif policy not in allowed:
             message = f"policy {shown(policy)} is not in prompts/{did_you_mean(policy, policies.ids)}"
             found.append(Broken(i, "unknown_policy", "policy", shown(policy).strip('"'), message))
         elif label is not None and label not in allowed[policy]:

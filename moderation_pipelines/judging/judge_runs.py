@@ -41,8 +41,8 @@ def judge_runs_table(tasks: Sequence[ScoringTask], scores: pl.DataFrame, ledger:
                 "policy": task.policy.id,
                 "eval_set": task.release.name,
                 "version": task.release.version,
-                "provider": task.endpoint.provider if task.training is None else task.judge_id,
-                "endpoint": task.endpoint.base_url if task.training is None else task.judge_id,
+                "provider": task.kind.provider(task),
+                "endpoint": task.kind.place(task),
                 "model": task.judge.model,
                 "parameters": task.parameters(),
                 "n_items": n,
@@ -82,6 +82,18 @@ def why_invalid(n_missing: int, n: int, limit: float, n_pending: int = 0) -> str
     if n_missing - n_pending <= limit * n:
         return f"not valid yet: {n_pending:,} of {n:,} items wait for a batch"
     return f"not valid: {n_missing:,} of {n:,} items have no verdict, more than the {limit:.0%} allowed (max_missing)"
+
+
+def answered_badly(runs: pl.DataFrame) -> pl.DataFrame:
+    """Runs with more items without a verdict than allowed. What waits for a batch is no failure: the metrics are null
+    until it is back, the run is fine."""
+    unanswered = pl.col("n_items") - pl.col("n_verdict") - pl.col("n_pending")
+    return runs.filter(unanswered > pl.col("max_missing") * pl.col("n_items"))
+
+
+def filtered_much(runs: pl.DataFrame, limit: float) -> pl.DataFrame:
+    """Runs of which a content filter surely blocked a larger share of the items than ``limit``."""
+    return runs.filter(pl.col("filter_low") > limit)
 
 
 def invalid_runs(runs: pl.DataFrame) -> Mapping[tuple[str, str, str], str]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from contextlib import suppress
 from typing import Any, Literal
 from urllib.parse import urlparse
 
@@ -12,7 +13,7 @@ from moderation_pipelines.foundation.errors import Problem, UserError, did_you_m
 from moderation_pipelines.foundation.home import Home
 from moderation_pipelines.foundation.located_yaml import Located, model_problems, parse_yaml, read_text
 from moderation_pipelines.judging.money import Price
-from moderation_pipelines.policies.policy import IDENTIFIER, Policies, Strict
+from moderation_pipelines.policies.policy import IDENTIFIER, Policies, Strict, usable_policies
 from moderation_pipelines.prompting.prompts import COMPILED, LATEST, prompt_versions
 
 BASELINE = "baseline-ngram"
@@ -101,23 +102,55 @@ class JudgesFile(Strict):
 
 def load_judges(home: Home, policies: Policies) -> JudgesFile:
     """The home's judges; without a file just the baseline. Raises :class:`UserError` with every mistake."""
+    loaded, problems = load_judges_leniently(home, policies)
+    if problems:
+        raise UserError(problems)
+    return loaded
+
+
+def home_problems(home: Home) -> list[Problem]:
+    """Every mistake in the home's judges.yaml. None while there is no policy to judge by: that is told first."""
+    policies = usable_policies(home)
+    return load_judges_leniently(home, policies)[1] if len(policies) else []
+
+
+def load_judges_leniently(home: Home, policies: Policies) -> tuple[JudgesFile, list[Problem]]:
+    """The judges that are sound, and every mistake in the others. A file that is no YAML leaves just the baseline."""
     path = home.judges_file
     if not path.exists():
-        return JudgesFile()
+        return JudgesFile(), []
     file = home.relative(path)
-    located = parse_yaml(read_text(path, file), file)
+    try:
+        located = parse_yaml(read_text(path, file), file)
+    except UserError as error:
+        return JudgesFile(), error.problems
     problems: list[Problem] = []
-    loaded = JudgesFile()
     try:
         loaded = JudgesFile.model_validate(located.value or {})
     except ValidationError as error:
         hint = "a key never stands in a file; put it in the environment and name the variable in api_key_env"
         for p in model_problems(error, located, JudgesFile):
             problems.append(Problem(p.file, p.line, hint) if 'key "api_key"' in p.message else p)
-    problems += _inconsistencies(home, policies, located)
-    if problems:
-        raise UserError(problems)
-    return loaded
+        loaded = _sound_parts(located.value)
+    unfit = _inconsistencies(home, policies, located)
+    judges = {n: j for n, j in loaded.judges.items() if n not in unfit and j.endpoint in loaded.endpoints}
+    problems += [p for found in unfit.values() for p in found]
+    return loaded.model_copy(update={"judges": judges}), problems
+
+
+def _sound_parts(value: Any) -> JudgesFile:
+    """Those endpoints and judges of a file with mistakes that are valid by themselves."""
+    value = value if isinstance(value, dict) else {}
+
+    def sound(key: str, model: type[Strict]) -> dict[str, Any]:
+        found = {}
+        for name, part in (value[key] if isinstance(value.get(key), dict) else {}).items():
+            with suppress(ValidationError):
+                found[str(name)] = model.model_validate(part)
+        return found
+
+    baseline = value["baseline"] if isinstance(value.get("baseline"), bool) else True
+    return JudgesFile(endpoints=sound("endpoints", Endpoint), judges=sound("judges", Judge), baseline=baseline)
 
 
 def pool_name(home: Home) -> str:
@@ -133,9 +166,9 @@ def pool_name(home: Home) -> str:
     return re.sub(r"[^a-z0-9_]", "_", found.pop()) if len(found) == 1 else "judges"
 
 
-def _inconsistencies(home: Home, policies: Policies, located: Located) -> list[Problem]:
-    """What does not fit together in judges.yaml, as far as its parts can be read."""
-    found: list[Problem] = []
+def _inconsistencies(home: Home, policies: Policies, located: Located) -> dict[str, list[Problem]]:
+    """What does not fit together in judges.yaml, by judge, as far as its parts can be read."""
+    by_judge: dict[str, list[Problem]] = {}
     value = located.value if isinstance(located.value, dict) else {}
     parts: list[dict[str, Any]] = [v if isinstance(v := value.get(k), dict) else {} for k in ("endpoints", "judges")]
     endpoints, judges = parts
@@ -143,6 +176,7 @@ def _inconsistencies(home: Home, policies: Policies, located: Located) -> list[P
         if not isinstance(judge, dict):
             continue
         where = ("judges", name)
+        found = by_judge.setdefault(name, [])
         if not IDENTIFIER.fullmatch(name.replace(".", "-")):
             found.append(located.problem(where, f'judge "{name}": use lower-case letters, digits, ".", "_", "-"'))
         if name == BASELINE:
@@ -173,4 +207,4 @@ def _inconsistencies(home: Home, policies: Policies, located: Located) -> list[P
             elif where_asked.get("batch") is False:
                 message = f'via: batch, but endpoint "{endpoint}" says batch: false'
                 found.append(located.problem((*where, "via"), message))
-    return found
+    return {name: found for name, found in by_judge.items() if found}

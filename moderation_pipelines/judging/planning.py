@@ -12,7 +12,7 @@ import numpy as np
 
 from moderation_pipelines.judging.ledger.ledger import Ledger
 from moderation_pipelines.judging.money import Usage, picodollars, usd
-from moderation_pipelines.judging.scores import ScoringTask, profiled
+from moderation_pipelines.judging.tasks import ScoringTask
 
 Count = Callable[[str], int]
 
@@ -70,7 +70,7 @@ def plan_run(
 
     ``seen`` holds what is asked for already (an item may be in several releases); it counts as answered.
     """
-    task = profiled(task, ledger)
+    task = task.kind.known(task, ledger)
     job = task.job(day)
     template, count, basis = job.template, *_counter()
     constant = count(template.body(b'""').decode())
@@ -116,7 +116,7 @@ def plan_run(
 def plan_day(tasks: Sequence[ScoringTask], ledger: Ledger, day: date, retry_errors: bool = False) -> list[PlannedRun]:
     """The plan of every task but the baseline's, which costs nothing and asks nobody."""
     seen: dict[str, Seen] = defaultdict(Seen)
-    asked = [t for t in tasks if t.training is None]
+    asked = [t for t in tasks if t.kind.is_paid]
     return [plan_run(t, ledger, day, retry_errors, seen[t.judge_id]) for t in asked]
 
 

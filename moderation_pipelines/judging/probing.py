@@ -8,7 +8,7 @@ import orjson
 
 from moderation_pipelines.judging.calls.calls import answered, unanswered
 from moderation_pipelines.judging.calls.engine import EndpointStop, api_key, run_async
-from moderation_pipelines.judging.calls.transport import NoReply, Transport, transport_for
+from moderation_pipelines.judging.calls.transport import DirectTransport, NoReply, SdkTransport, transport_for
 from moderation_pipelines.judging.judges_file import Endpoint
 from moderation_pipelines.judging.requests.outcomes import LabelSet
 from moderation_pipelines.judging.requests.wire import PATHS
@@ -47,7 +47,9 @@ async def _probe(endpoint: Endpoint, model: str, key: str) -> dict[str, Any]:
         await transport.close()
 
 
-async def _ask(transport: Transport, endpoint: Endpoint, body: dict[str, Any]) -> dict[str, Any] | None:
+async def _ask(
+    transport: DirectTransport | SdkTransport, endpoint: Endpoint, body: dict[str, Any]
+) -> dict[str, Any] | None:
     """The answer's JSON, or None if this very request is refused."""
     try:
         reply = await transport.post(PATHS[endpoint.api], orjson.dumps(body))
@@ -67,7 +69,7 @@ async def _ask(transport: Transport, endpoint: Endpoint, body: dict[str, Any]) -
     return value if isinstance(value, dict) else None
 
 
-async def _probe_chat(transport: Transport, endpoint: Endpoint, model: str) -> dict[str, Any]:
+async def _probe_chat(transport: DirectTransport | SdkTransport, endpoint: Endpoint, model: str) -> dict[str, Any]:
     plain: dict[str, Any] = {"messages": [{"role": "user", "content": _ASK}], "model": model}
     fields = ["max_completion_tokens", "max_tokens"]
     field = None
@@ -88,7 +90,7 @@ async def _probe_chat(transport: Transport, endpoint: Endpoint, model: str) -> d
     }
 
 
-async def _probe_other(transport: Transport, endpoint: Endpoint, model: str) -> dict[str, Any]:
+async def _probe_other(transport: DirectTransport | SdkTransport, endpoint: Endpoint, model: str) -> dict[str, Any]:
     if endpoint.api == "decisions":
         return {"json_schema": False, "logprobs": False, "seed": False, "temperature": False}
     base = {"input": _ASK, "model": model, "max_output_tokens": _TOKENS, "store": False}
@@ -108,7 +110,7 @@ def _has_logprobs(answer: dict[str, Any]) -> bool:
     return isinstance(logprobs, dict) and bool(logprobs.get("content"))
 
 
-async def _has_batches(transport: Transport) -> bool:
+async def _has_batches(transport: DirectTransport | SdkTransport) -> bool:
     try:
         return (await transport.get("/batches?limit=1")).status == 200
     except NoReply:

@@ -3,10 +3,8 @@
 from __future__ import annotations
 
 import hashlib
-import json
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import ExitStack
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass
 from datetime import date, datetime, time
 from pathlib import Path
 from typing import Any
@@ -14,17 +12,14 @@ from typing import Any
 import polars as pl
 
 from moderation_pipelines.consensus.tables import CONSENSUS
-from moderation_pipelines.eval_sets.release import Release, current_releases
-from moderation_pipelines.eval_sets.selection import labelled_items
+from moderation_pipelines.eval_sets.release import Release
+from moderation_pipelines.foundation.errors import Problem
 from moderation_pipelines.foundation.home import Home
-from moderation_pipelines.foundation.text import DEVELOPMENT
 from moderation_pipelines.ingest.tables import CONTENT
 from moderation_pipelines.judging.batch import submit
 from moderation_pipelines.judging.calls.engine import (
-    CHUNK,
     EndpointStop,
     Item,
-    Job,
     Progress,
     RunReport,
     calm_collector,
@@ -32,97 +27,20 @@ from moderation_pipelines.judging.calls.engine import (
     score,
     settled_items,
 )
-from moderation_pipelines.judging.capabilities import CAPABILITIES, Profile, profile_of
-from moderation_pipelines.judging.judges.baseline import BaselineModel, TrainingSet, training_set
-from moderation_pipelines.judging.judges.baseline_server import BaselineApp, serving
-from moderation_pipelines.judging.judges_file import BASELINE, Endpoint, Judge, JudgesFile, load_judges
+from moderation_pipelines.judging.judges_file import (
+    load_judges_leniently,
+)
 from moderation_pipelines.judging.ledger.batches import Batches
 from moderation_pipelines.judging.ledger.ledger import Ledger
 from moderation_pipelines.judging.ledger.records import Answer, Failure
-from moderation_pipelines.judging.money import PICO, Price, Rates, picodollars, price_on
-from moderation_pipelines.judging.probing import probe
-from moderation_pipelines.judging.requests.outcomes import LabelSet, label_set
-from moderation_pipelines.judging.requests.wire import RequestTemplate, request_template
+from moderation_pipelines.judging.money import PICO
 from moderation_pipelines.judging.tables import BATCHES, SCORES
-from moderation_pipelines.policies.policy import Policies, Policy
-from moderation_pipelines.prompting.prompts import Prompt, load_prompt
+from moderation_pipelines.judging.tasks import Asked, ScoringTask, scoring_tasks
+from moderation_pipelines.policies.policy import usable_policies
+from moderation_pipelines.tables.table import Table
 from moderation_pipelines.tables.warehouse import Warehouse
 
 Tell = Callable[[str], None]
-
-
-@dataclass(frozen=True)
-class ScoringTask:
-    """One judge on one release: everything needed to ask."""
-
-    judge_id: str
-    judge: Judge
-    endpoint: Endpoint
-    release: Release
-    policy: Policy
-    prompt: Prompt
-    training: TrainingSet | None = None
-    profile: Profile = field(default_factory=Profile)
-
-    @property
-    def name(self) -> str:
-        return f"{self.judge_id} on {self.release.name}"
-
-    @property
-    def rows(self) -> int:
-        return int(self.release.manifest["rows"])
-
-    @property
-    def asked(self) -> str:
-        """Who is asked, as part of a request's identity: the endpoint's address; the baseline lives nowhere."""
-        return BASELINE if self.training is not None else self.endpoint.base_url
-
-    @property
-    def labels(self) -> LabelSet:
-        clauses = [c.id for c in self.policy.clauses]
-        return label_set(self.policy.label_ids, self.policy.violating_labels, clauses)
-
-    def template(self, salt: str = "") -> RequestTemplate:
-        """How items are put to the judge. ``salt`` sets apart what is asked again on purpose."""
-        api = self.endpoint.api
-        return request_template(api, self.judge, self.profile, self.prompt, self.labels, self.asked, salt)
-
-    def items(self) -> Iterator[list[Item]]:
-        """The release's items in chunks: (item id, text, context)."""
-        return self.release.chunks(("item_id", "text", "context"), CHUNK)
-
-    def price(self, day: date) -> Price | None:
-        return price_on(self.judge.prices, day)
-
-    def parameters(self) -> str:
-        """What was asked with, for the record."""
-        judge = self.judge
-        said = {
-            "api": self.endpoint.api, "via": judge.via, "max_tokens": judge.max_tokens,
-            "temperature": judge.temperature if self.profile.temperature else None,
-            "seed": judge.seed if self.profile.seed else None, "capabilities": self.profile.as_dict(),
-        }  # fmt: skip
-        return json.dumps(said, sort_keys=True)
-
-    def job(self, day: date, retry_errors: bool = False, salt: str = "") -> Job:
-        """The engine's job for this task."""
-        judge, price = self.judge, self.price(day)
-        unpriced = price is None and (judge.budget_usd is not None or judge.budget_usd_per_run is not None)
-        return Job(
-            account=self.judge_id,
-            template=self.template(salt),
-            endpoint=self.endpoint,
-            day=day,
-            max_tokens=judge.max_tokens,
-            rates=None if price is None else Rates(price),
-            budget=None if judge.budget_usd is None else picodollars(judge.budget_usd),
-            run_budget=None if judge.budget_usd_per_run is None else picodollars(judge.budget_usd_per_run),
-            repair=judge.repair and self.training is None,
-            max_item_characters=judge.max_item_characters,
-            retry_errors=retry_errors,
-            what=self.name,
-            refusal=f"{self.judge_id} has a budget but no price in force on {day}" if unpriced else None,
-        )
 
 
 @dataclass(frozen=True)
@@ -140,81 +58,21 @@ class DayScores:
         return set(self.scores.filter(pl.col("outcome") == "over_budget")["judge_id"])
 
 
-def day_tasks(home: Home, policies: Policies, warehouse: Warehouse) -> tuple[list[ScoringTask], list[str]]:
-    """The tasks of the home as it stands, and notes on what cannot be scored."""
-    releases, judges = current_releases(home, policies), load_judges(home, policies)
-    return scoring_tasks(home, policies, judges, releases, warehouse.scan(CONSENSUS), warehouse.scan(CONTENT))
+def day_tasks(
+    home: Home, warehouse: Warehouse, releases: Sequence[Release], day: date
+) -> tuple[list[ScoringTask], list[str], list[Problem]]:
+    """The tasks of a day with the files of ``home``, notes on what cannot be scored, and mistakes in judges.yaml.
 
-
-def scoring_tasks(
-    home: Home,
-    policies: Policies,
-    judges: JudgesFile,
-    releases: Sequence[Release],
-    consensus: pl.LazyFrame,
-    content: pl.LazyFrame,
-) -> tuple[list[ScoringTask], list[str]]:
-    """Every judge x release there is to score, and notes on what cannot be."""
-    tasks, notes = [], []
-    trained: dict[str, TrainingSet] = {}
-    for release in releases:
-        if release.policy not in policies:
-            notes.append(f"eval set {release.name} belongs to policy {release.policy}, which is gone; it is not scored")
-            continue
-        policy = policies[release.policy]
-        if judges.baseline:
-            if policy.id not in trained:
-                items = labelled_items(consensus, content, policy, DEVELOPMENT).collect()
-                trained[policy.id] = training_set(items, policy)
-            training = trained[policy.id]
-            if training.why_not is not None:
-                notes.append(training.why_not)
-            else:
-                tasks.append(_baseline_task(training, release, policy))
-        tasks += judge_tasks(home, judges, release, policy)
-    return tasks, sorted(set(notes))
-
-
-def judge_tasks(home: Home, judges: JudgesFile, release: Release, policy: Policy) -> list[ScoringTask]:
-    """The tasks of the configured judges on one release; the baseline is none of them."""
-    tasks = []
-    for judge_id, judge in judges.judges.items():
-        if judge.policies is None or policy.id in judge.policies:
-            prompt, endpoint = load_prompt(home, policy, judge.prompt), judges.endpoints[judge.endpoint]
-            task = ScoringTask(judge_id, judge, endpoint, release, policy, prompt)
-            tasks.append(replace(task, profile=profile_of(endpoint)))
-    return tasks
-
-
-def _baseline_task(training: TrainingSet, release: Release, policy: Policy) -> ScoringTask:
-    judge = Judge(endpoint=BASELINE, model=training.model, prompt="compiled", max_tokens=64)
-    endpoint = Endpoint(
-        base_url="http://127.0.0.1/v1", concurrency=4, timeout_seconds=120, transport="direct", temperature=True
-    )
-    prompt = Prompt(policy.id, BASELINE, "Judge the item.\n", 0)
-    return ScoringTask(BASELINE, judge, endpoint, release, policy, prompt, training, profile_of(endpoint))
-
-
-def with_profile(task: ScoringTask, ledger: Ledger) -> ScoringTask:
-    """The task with what its endpoint can do: declared, or probed once and kept in the ledger.
-
-    Raises :class:`EndpointStop` when it must be probed and cannot be asked.
+    Judges that learn, learn from the labelled history up to the day.
     """
-    endpoint = task.endpoint
-    if not endpoint.probe or all(getattr(endpoint, c) is not None for c in CAPABILITIES):
-        return replace(task, profile=profile_of(endpoint))
-    found = ledger.profile(endpoint.base_url, task.judge.model)
-    if found is None:
-        found = probe(endpoint, task.judge.model)
-        ledger.keep_profile(endpoint.base_url, task.judge.model, found)
-    return replace(task, profile=profile_of(endpoint, found))
+    policies = usable_policies(home)
+    judges, problems = load_judges_leniently(home, policies)
 
+    def history(table: Table) -> pl.LazyFrame:
+        return warehouse.scan(table, [d for d in warehouse.days(table) if d <= day])
 
-def profiled(task: ScoringTask, ledger: Ledger) -> ScoringTask:
-    """The task with the profile that is known by now; nothing is probed."""
-    endpoint = task.endpoint
-    found = ledger.profile(endpoint.base_url, task.judge.model) if endpoint.probe else None
-    return task if task.training is not None else replace(task, profile=profile_of(endpoint, found))
+    asked = Asked(home, policies, judges, history(CONSENSUS), history(CONTENT))
+    return *scoring_tasks(asked, releases), problems
 
 
 def score_day(
@@ -244,7 +102,7 @@ def score_day(
                 ["count", "error"], descending=[True, False]
             )  # fmt: skip
             reason = str(reasons["error"][0])
-            where = "" if reason.startswith("http") or task.training else f" at {task.endpoint.base_url}"
+            where = "" if reason.startswith("http") or not task.kind.is_paid else f" at {task.kind.place(task)}"
             unanswered.append(
                 f"{task.name}: {failed.height - waiting} of {frame.height} items have no answer{where}: {reason}"
             )
@@ -258,10 +116,10 @@ def submit_day(
     """Submit what is missing of the judges that go by batch: (batches submitted, what did not work)."""
     submitted, problems = 0, []
     for given in tasks:
-        if given.judge.via != "batch" or given.training is not None:
+        if given.judge.via != "batch" or not given.kind.is_paid:
             continue
         try:
-            task = with_profile(given, ledger)
+            task = given.kind.able(given, ledger)
             price = task.price(day)
             if price is not None:
                 ledger.note_price(task.judge.model, price)
@@ -288,7 +146,7 @@ def batches_table(ledger: Ledger, day: date) -> pl.DataFrame:
 def _able(task: ScoringTask, ledger: Ledger) -> tuple[ScoringTask, str | None]:
     """(the task with its endpoint's capabilities, why it could not be asked for them)."""
     try:
-        return (with_profile(task, ledger) if task.training is None else task), None
+        return task.kind.able(task, ledger), None
     except EndpointStop as stop:
         return task, str(stop)
 
@@ -301,19 +159,14 @@ def _ask(
     price = task.price(day)
     if price is not None:
         ledger.note_price(task.judge.model, price)
-    with ExitStack() as stack:
-        if task.training is not None:
-            model = BaselineModel(task.training)
-            url = stack.enter_context(serving(BaselineApp({task.training.model: model})))
-            job = replace(job, endpoint=job.endpoint.model_copy(update={"base_url": url}))
-        try:
-            return score(job, task.items, ledger, task.rows, told), None
-        except EndpointStop as stop:
-            if not retry_errors:
-                run = ledger.begin(job.account, day, job.what)
-                note_unasked(job, task.items, ledger, run, str(stop))
-                ledger.end(run)
-            return None, str(stop)
+    try:
+        return score(job, task.items, ledger, task.rows, told), None
+    except EndpointStop as stop:
+        if not retry_errors:
+            run = ledger.begin(job.account, day, job.what)
+            note_unasked(job, task.items, ledger, run, str(stop))
+            ledger.end(run)
+        return None, str(stop)
 
 
 def _new_answers(report: RunReport) -> int:

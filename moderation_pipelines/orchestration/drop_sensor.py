@@ -19,6 +19,7 @@ class SeenDay:
 
     fingerprint: str
     attempt: int
+    stale: str = ""
 
 
 @dataclass(frozen=True)
@@ -46,10 +47,12 @@ class DayRequest:
     day: str
     fingerprint: str
     attempt: int
+    stale: str = ""
 
     @property
     def run_key(self) -> str:
-        return f"{self.day}:{self.fingerprint or 'gone'}:{self.attempt}"
+        again = f":{self.stale}" if self.stale else ""
+        return f"{self.day}:{self.fingerprint or 'gone'}{again}:{self.attempt}"
 
 
 def window_fingerprints(own: Mapping[date, str], window_days: int) -> dict[str, str]:
@@ -71,6 +74,7 @@ def plan(
     here: Mapping[str, str],
     outcomes: Mapping[str, RunState],
     finished: Collection[str] = (),
+    stale: Mapping[str, str] | None = None,
 ) -> tuple[list[DayRequest], SeenState, list[str]]:
     """(runs to ask for, new memory, notes). ``finished``: days somebody else has run with just these files.
 
@@ -78,6 +82,8 @@ def plan(
     A new or changed day must look the same on two looks in a row, so a file still being written waits. A failed day is
     asked for again, up to three attempts; after that it waits for its files to change. A day whose last run is still
     going is left alone until it ends. A day whose files are all gone is asked for once, so that its rows go too.
+    ``stale``: days whose rows rest on rows that were replaced since, with a digest of what changed: each is asked for
+    once more when nothing else asks for it.
     """
     requests: list[DayRequest] = []
     days, settling, notes = dict(seen.days), {}, []
@@ -100,7 +106,10 @@ def plan(
             if before.attempt >= MAX_ATTEMPTS:
                 notes.append(f"{day} failed {before.attempt} times; it is tried again when its files change")
                 continue
-            request = DayRequest(day, fingerprint, before.attempt + 1)
-            days[day] = SeenDay(fingerprint, before.attempt + 1)
+            request = DayRequest(day, fingerprint, before.attempt + 1, before.stale)
+            days[day] = SeenDay(fingerprint, before.attempt + 1, before.stale)
             requests.append(request)
+        elif (digest := (stale or {}).get(day, "")) and digest != before.stale:
+            days[day] = SeenDay(fingerprint, 1, digest)
+            requests.append(DayRequest(day, fingerprint, 1, digest))
     return requests, SeenState(days, settling), notes

@@ -12,14 +12,25 @@ from typing import Any
 
 import dagster as dg
 
-from moderation_pipelines.definitions import build_defs
+from moderation_pipelines.consensus.tables import CONSENSUS
 from moderation_pipelines.foundation.errors import UserError
 from moderation_pipelines.foundation.home import Home
 from moderation_pipelines.foundation.settings import Settings
 from moderation_pipelines.ingest.landing import day_fingerprint, landing_days
 from moderation_pipelines.ingest.tables import DROPS
-from moderation_pipelines.orchestration.automation import DAILY_METRICS, DAY_FINGERPRINT, PROCESS_DAY, console_from
+from moderation_pipelines.orchestration.definitions import build_defs
 from moderation_pipelines.orchestration.drop_sensor import window_fingerprints
+from moderation_pipelines.orchestration.jobs import (
+    DAILY_METRICS,
+    DAY_FINGERPRINT,
+    PROCESS_DAY,
+    REPEAT_DAY,
+    console_from,
+)
+from moderation_pipelines.orchestration.stages import all_stages, all_tables
+from moderation_pipelines.policies.policy import load_policies_leniently
+from moderation_pipelines.tables.freshness import stale_days
+from moderation_pipelines.tables.in_force import current_files, is_open, recorded
 from moderation_pipelines.tables.store import write_text
 from moderation_pipelines.tables.warehouse import Warehouse
 from moderation_pipelines.wiring.pipeline import Pipeline
@@ -45,6 +56,7 @@ class RunSummary:
     days: list[date]
     last_day: date
     failed: list[Failed] = field(default_factory=list)
+    notices: list[str] = field(default_factory=list)
     new_answers: int = 0
 
 
@@ -78,8 +90,9 @@ def instance_of(home: Home) -> Iterator[dg.DagsterInstance]:
 
 def days_to_run(
     home: Home, settings: Settings, since: date | None, until: date | None, only: date | None
-) -> list[date]:
-    """Days that have drops, or had some that were taken away, within the bounds.
+) -> tuple[list[date], list[date]]:
+    """Days that have drops, or had some that were taken away, within the bounds; and those left out because they lie
+    outside the days the pipeline knows: a stray folder stops no other day.
 
     Raises :class:`UserError` when there is nothing to do.
     """
@@ -100,13 +113,19 @@ def days_to_run(
                 )
             raise UserError(f"no drops under {home.drops}; place one with `modpipe drop`, or try `modpipe demo`")
     today = datetime.now(UTC).date()
-    outside = [str(d) for d in chosen if not settings.start_date <= d <= today]
-    if outside:
-        raise UserError(
-            f"{', '.join(outside)}: outside the days the pipeline knows ({settings.start_date} to {today}); "
-            "move the folder, or set MODERATION_START_DATE"
-        )
-    return chosen
+    outside = [d for d in chosen if not settings.start_date <= d <= today]
+    chosen = [d for d in chosen if d not in outside]
+    if not chosen:
+        raise UserError(_outside(outside, settings))
+    return chosen, outside
+
+
+def _outside(days: Sequence[date], settings: Settings) -> str:
+    named = ", ".join(str(d) for d in days)
+    return (
+        f"{named}: outside the days the pipeline knows ({settings.start_date} to {datetime.now(UTC).date()}), left "
+        "alone; move the folder, or set MODERATION_START_DATE"
+    )
 
 
 def withdrawn_days(home: Home) -> list[date]:
@@ -128,14 +147,21 @@ def run_line(
     only: date | None = None,
     tell: Callable[[int, int, str], None] | None = None,
     retry_errors: bool = False,
+    restate: bool = False,
 ) -> RunSummary:
     """Every day with drops through ingest, consensus and agreement; the last of them through the whole line.
 
-    One day that fails does not stop the others. ``tell(done, days, what)`` hears progress. Raises :class:`UserError`
-    when there is nothing to run or the home's files have mistakes.
+    A day, policy, judge or set that fails does not stop the others. ``tell(done, days, what)`` hears progress.
+    ``restate``: every day takes the files as they stand, also those that were run before. Raises :class:`UserError`
+    when there is nothing to run, or no policy is without mistakes.
     """
-    chosen = days_to_run(home, settings, since, until, only)
+    chosen, outside = days_to_run(home, settings, since, until, only)
+    policies, problems = load_policies_leniently(home)
+    if not len(policies):
+        raise UserError(problems)
     summary = RunSummary(chosen, chosen[-1])
+    if outside:
+        summary.notices.append(_outside(outside, settings))
     # Read before the runs: a file that comes in the meantime is the sensor's to notice.
     own = {d: day_fingerprint(files) for d, files in landing_days(home).items()}
     fingerprints = window_fingerprints(own, settings.window_days)
@@ -146,17 +172,19 @@ def run_line(
             tell(done, len(chosen), what)
 
     _quiet_libraries()
-    definitions = build_defs(home, settings, pipeline=Pipeline(home, settings, step, retry_errors))
+    pipeline = Pipeline(home, settings, all_stages(), step, retry_errors, restate)
+    definitions = build_defs(home, settings, pipeline=pipeline)
     with instance_of(home) as instance:
         end_dead_runs(instance)
         for day in chosen:
-            job = DAILY_METRICS if day == chosen[-1] else PROCESS_DAY
-            step(f"{day}: {'everything' if job == DAILY_METRICS else 'ingest, consensus, agreement'}")
+            whole = DAILY_METRICS if is_open(Warehouse(home), day) else REPEAT_DAY
+            job = whole if day == chosen[-1] else PROCESS_DAY
+            step(f"{day}: {'ingest, consensus, agreement' if job == PROCESS_DAY else 'everything'}")
             result = _execute(definitions, job, day, instance, {DAY_FINGERPRINT: fingerprints.get(str(day), "")})
             mine = _failures(result, day)
             summary.failed += mine
             summary.new_answers += _new_answers(result)
-            if job == DAILY_METRICS and mine and not _made_report(result):
+            if job != PROCESS_DAY and mine and not _made_report(result):
                 step(f"{day}: report on what there is")
                 again = _execute(definitions, job, day, instance, only=REPORT)
                 summary.failed += _failures(again, day)
@@ -164,8 +192,36 @@ def run_line(
     for row in Warehouse(home).scan(DROPS, chosen).collect().filter(status="rejected").sort("drop_date").to_dicts():
         place = f"{row['feed']}/{row['drop_date']}/{row['drop_file']}"
         summary.failed.append(Failed(row["drop_date"], "ingest", f"{place}: rejected: {row['reason']}"))
+    summary.notices += _kept_files(home, chosen)
+    stale = stale_days(Warehouse(home), all_tables(), [CONSENSUS])
+    if stale:
+        named = ", ".join(str(d) for d in stale)
+        summary.notices.append(f"{named}: rows that consensus rests on were replaced since; run these days again")
     step("done")
     return summary
+
+
+def _kept_files(home: Home, days: Sequence[date]) -> list[str]:
+    """A notice where days were computed by other files than today's: which, and how to take today's."""
+    now = {
+        t.name: t.sha256
+        for t in current_files(
+            home, [(f.kind, f.pattern) for s in all_stages() for f in s.home_files if f.in_force], ()
+        )
+    }
+    other: dict[str, list[date]] = {}
+    for day in days:
+        for thing in recorded(Warehouse(home), day):
+            if thing.kind not in ("release", "setting") and now.get(thing.name) != thing.sha256:
+                other.setdefault(thing.name, []).append(day)
+    return [
+        f"prompts/{name} changed since: {_span(days)} kept the file that was in force; --restate takes today's"
+        for name, days in sorted(other.items())
+    ]
+
+
+def _span(days: Sequence[date]) -> str:
+    return str(days[0]) if len(days) == 1 else f"{days[0]} to {days[-1]}"
 
 
 def end_dead_runs(instance: dg.DagsterInstance) -> None:

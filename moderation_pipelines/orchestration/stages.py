@@ -1,24 +1,79 @@
-"""The list of stages, in the order data flows."""
+"""THE list of stages, in the order data flows. A new stage is a folder and one line here; all else is derived.
+
+Other packages add stages by entry point (group ``moderation_pipelines.stage``); they come before the day is closed.
+"""
 
 from __future__ import annotations
 
-from moderation_pipelines.agreement.tables import AGREEMENT, DISAGREEMENTS, GUIDELINE_COMPARISONS, RATER_PAIRS
-from moderation_pipelines.consensus.tables import CONSENSUS, CONSENSUS_METHODS
-from moderation_pipelines.ingest.tables import CONTENT, DROPS, QUARANTINE, VOTES
-from moderation_pipelines.judging.tables import BATCHES, JUDGE_RUNS, SCORES
-from moderation_pipelines.metrics.tables import COMPARISONS, METRICS
-from moderation_pipelines.policies.tables import POLICIES
-from moderation_pipelines.probes.tables import CANARIES, INJECTIONS
-from moderation_pipelines.prompting.tables import PROMPTS
-from moderation_pipelines.raters.tables import RATERS
-from moderation_pipelines.tables.table import Table
-from moderation_pipelines.validations.tables import VALIDATIONS
+from functools import cache
+from importlib import import_module
+from importlib.metadata import entry_points
 
-TABLES: dict[str, Table] = {
-    t.name: t
-    for t in (
-        DROPS, QUARANTINE, CONTENT, VOTES, CONSENSUS_METHODS, CONSENSUS, AGREEMENT, DISAGREEMENTS, RATER_PAIRS,
-        GUIDELINE_COMPARISONS, RATERS,
-        SCORES, JUDGE_RUNS, BATCHES, CANARIES, INJECTIONS, METRICS, COMPARISONS, VALIDATIONS, POLICIES, PROMPTS,
+from moderation_pipelines.foundation.errors import Problem, UserError
+from moderation_pipelines.foundation.home import Home
+from moderation_pipelines.foundation.settings import Settings
+from moderation_pipelines.ingest.landing import misplaced
+from moderation_pipelines.policies.policy import Policies, load_policies
+from moderation_pipelines.tables.table import Table
+from moderation_pipelines.wiring.pipeline import Pipeline
+from moderation_pipelines.wiring.stage import Stage
+
+STAGES = (
+    "in_force",
+    "policies",
+    "prompting",
+    "ingest",
+    "votes",
+    "agreement",
+    "consensus",
+    "raters",
+    "eval_sets",
+    "judging",
+    "probes",
+    "metrics",
+)
+CLOSING = ("accounting", "reports")
+GROUP = "moderation_pipelines.stage"
+
+
+@cache
+def all_stages() -> tuple[Stage, ...]:
+    """Every stage: those of the list, those of other packages, those that close the day."""
+    own, closing = (
+        [import_module(f"moderation_pipelines.{name}.stage").STAGE for name in names] for names in (STAGES, CLOSING)
     )
-}  # fmt: skip
+    found = [*own, *(point.load() for point in entry_points(group=GROUP)), *closing]
+    names = [stage.name for stage in found]
+    tables = [table.name for stage in found for table in stage.tables]
+    for kind, words in (("stage", names), ("table", tables)):
+        twice = sorted({w for w in words if words.count(w) > 1})
+        if twice:
+            raise UserError(f'{kind} "{twice[0]}" stands twice; every {kind} needs a name of its own')
+    return tuple(found)
+
+
+def all_tables() -> dict[str, Table]:
+    """Every table by its name, in the order data flows."""
+    return {table.name: table for stage in all_stages() for table in stage.tables}
+
+
+def home_problems(home: Home) -> list[Problem]:
+    """Every mistake in the files a person edits, of every stage, by file and line."""
+    return Pipeline(home, Settings(), all_stages()).problems()
+
+
+def checked_policies(home: Home) -> Policies:
+    """The home's policies, or :class:`UserError` with every mistake in the home's files."""
+    problems = home_problems(home)
+    if problems:
+        raise UserError(problems)
+    return load_policies(home)
+
+
+def all_problems(home: Home) -> list[Problem]:
+    """What ``modpipe check`` tells: mistakes in files, entries of the landing zone that no day will pick up, releases
+    that are not as published."""
+    from moderation_pipelines.eval_sets.release import broken_releases
+
+    found = {*home_problems(home), *misplaced(home), *broken_releases(home)}
+    return sorted(found, key=lambda p: (p.file, p.line or 0, p.message))

@@ -1,16 +1,17 @@
-"""Policies as they stand, as a table."""
+"""Policies as they stand, as a table: those whose files are sound."""
 
-import dagster as dg
+from typing import Any
+
 import polars as pl
 
-from moderation_pipelines.policies.policy import Policies
+from moderation_pipelines.policies.policy import Policies, usable_policies
 from moderation_pipelines.policies.tables import POLICIES
 from moderation_pipelines.wiring.partitions import Days
-from moderation_pipelines.wiring.pipeline import Pipeline
-from moderation_pipelines.wiring.presentation import frame_metadata, table_asset, told_plainly
+from moderation_pipelines.wiring.table_assets import one, tables_asset
 
 
 def policies_frame(policies: Policies) -> pl.DataFrame:
+    """The ``policies`` rows."""
     rows = [
         {
             "policy": p.id,
@@ -28,13 +29,9 @@ def policies_frame(policies: Policies) -> pl.DataFrame:
     return pl.DataFrame(rows, schema=POLICIES.schema)
 
 
-def build(days: Days) -> list[dg.AssetsDefinition]:
-    @dg.asset(**table_asset(POLICIES, "policies", kinds={"yaml", "polars"}))
-    def policies(pipeline: dg.ResourceParam[Pipeline]) -> dg.MaterializeResult[pl.DataFrame]:
-        with told_plainly():
-            frame = policies_frame(pipeline.policies())
-        path = pipeline.warehouse.file(POLICIES)
-        hashes = {f"policy {p}": h for p, h in frame.select("policy", "sha256").iter_rows()}
-        return dg.MaterializeResult(value=frame, metadata=frame_metadata(POLICIES, frame, path, **hashes))
+def build(days: Days) -> list[Any]:
+    def shown(frame: pl.DataFrame) -> dict[str, Any]:
+        return {f"policy {p}": h for p, h in frame.select("policy", "sha256").iter_rows()}
 
-    return [policies]
+    make = one(POLICIES, lambda run: policies_frame(usable_policies(run.home)), shown)
+    return [tables_asset(days, [POLICIES], make, kinds=("yaml", "polars"))]

@@ -32,6 +32,7 @@ class Label(Strict):
     violating: bool
     severity: int | None = None
     definition: str | None = None
+    renamed_from: tuple[str, ...] = Field(default=(), strict=False)
 
 
 class Clause(Strict):
@@ -126,6 +127,12 @@ def inconsistencies(located: Located) -> list[Problem]:
             found.append(located.problem(("abstain", i), f'abstention "{label}" stands twice'))
         if label in ids:
             found.append(located.problem(("abstain", i), f'"{label}" is both a label and an abstention; keep one'))
+    for i, label in enumerate(labels):
+        former = label.get("renamed_from")
+        for old in former if isinstance(former, list) else []:
+            if old in ids or old in abstain:
+                message = f'renamed_from "{old}" is a label of the policy; a label that is still there was not renamed'
+                found.append(located.problem(("labels", i, "renamed_from"), message))
     flags = [x.get("violating") for x in labels]
     if len(flags) > 1 and all(isinstance(f, bool) for f in flags):
         if not any(flags):
@@ -191,6 +198,16 @@ def load_policies(home: Home) -> Policies:
     if problems:
         raise UserError(problems)
     return policies
+
+
+def usable_policies(home: Home) -> Policies:
+    """The policies that are sound: what a day works on while another policy has mistakes."""
+    return load_policies_leniently(home)[0]
+
+
+def home_problems(home: Home) -> list[Problem]:
+    """Every mistake in the home's policies."""
+    return load_policies_leniently(home)[1]
 
 
 def load_policies_leniently(home: Home) -> tuple[Policies, list[Problem]]:

@@ -2,27 +2,37 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import polars as pl
 
 from moderation_pipelines.foundation.errors import Problem, UserError
 from moderation_pipelines.foundation.home import Home
-from moderation_pipelines.policies.policy import Policies
+from moderation_pipelines.policies.policy import Policies, usable_policies
 from moderation_pipelines.prompting.prompts import COMPILED, Prompt, load_prompt, prompt_versions
 from moderation_pipelines.prompting.tables import PROMPTS
+from moderation_pipelines.tables.warehouse import Warehouse
 
 
-def all_prompts(home: Home, policies: Policies) -> list[Prompt]:
-    """Every prompt version of every policy, compiled ones included. Raises :class:`UserError` with all mistakes."""
-    prompts, problems = [], []
+def all_prompts(home: Home, policies: Policies) -> tuple[list[Prompt], list[Problem]]:
+    """Every prompt version of every policy that can be read, compiled ones included; and every mistake in the
+    others."""
+    prompts: list[Prompt] = []
+    problems: list[Problem] = []
     for policy in policies:
         for version in [*prompt_versions(home, policy), COMPILED]:
             try:
                 prompts.append(load_prompt(home, policy, version))
             except UserError as error:
                 problems += error.problems
-    if problems:
-        raise UserError(sorted(set(problems), key=lambda p: (p.file, p.line or 0, p.message)))
-    return prompts
+    return prompts, sorted(set(problems), key=lambda p: (p.file, p.line or 0, p.message))
+
+
+def home_problems(home: Home) -> list[Problem]:
+    """Every mistake in the home's prompts and examples, and every published prompt that changed."""
+    policies = usable_policies(home)
+    prompts, problems = all_prompts(home, policies)
+    return problems + changed_since_published(home, policies, prompts, Warehouse(home).scan(PROMPTS))
 
 
 def changed_since_published(
@@ -49,12 +59,10 @@ def changed_since_published(
 
 
 def prompts_frame(home: Home, policies: Policies, published: pl.LazyFrame) -> pl.DataFrame:
-    """The ``prompts`` table: every prompt but drafts. Raises :class:`UserError` if a published one changed."""
-    prompts = all_prompts(home, policies)
-    problems = changed_since_published(home, policies, prompts, published)
-    if problems:
-        raise UserError(problems)
-    rows = [
+    """The ``prompts`` table: every prompt but drafts. One that was published keeps the hash it was published with."""
+    prompts, _ = all_prompts(home, policies)
+    before = {p["prompt_id"]: p for p in published.collect().to_dicts()}
+    rows: list[dict[str, Any]] = [
         {
             "prompt_id": p.id,
             "policy": p.policy,
@@ -66,4 +74,5 @@ def prompts_frame(home: Home, policies: Policies, published: pl.LazyFrame) -> pl
         for p in prompts
         if p.status == "published"
     ]
+    rows = [before.get(r["prompt_id"], r) if r["version"] != COMPILED else r for r in rows]
     return pl.DataFrame(rows, schema=PROMPTS.schema)

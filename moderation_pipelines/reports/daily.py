@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import date
 from pathlib import Path
 from typing import Any
@@ -19,10 +19,14 @@ from moderation_pipelines.metrics.daily import CONFIDENCE_ORDER
 from moderation_pipelines.metrics.tables import SLICES
 from moderation_pipelines.policies.policy import Policies
 from moderation_pipelines.rendering.charts import RangeRow, agreement_matrix, confusion_chart, range_chart, stacked_bars
-from moderation_pipelines.rendering.pages import render
+from moderation_pipelines.rendering.pages import decimal, render, span
+from moderation_pipelines.rendering.pages_of_sections import section_html, section_markdown, section_sheets
+from moderation_pipelines.rendering.section import Advice, Section
 from moderation_pipelines.reports.data import SURE, ReportData, Row, agreement_rows, metric_rows, report_data
 from moderation_pipelines.reports.workbook import write_workbook
 from moderation_pipelines.tables.store import write_text
+from moderation_pipelines.tables.warehouse import Warehouse
+from moderation_pipelines.wiring.stage import Stage
 
 SHOWN_RATERS = 20
 SHOWN_SLICES = 12
@@ -38,12 +42,29 @@ class Report:
     markdown: Path
     workbook: Path
     markdown_text: str
+    broken: tuple[str, ...] = ()
 
 
-def write_report(home: Home, policies: Policies, day: date, settings: Settings, notes: Sequence[str] = ()) -> Report:
-    """Write ``data/reports/<day>/report.html``, ``report.md`` and ``report.xlsx`` from the warehouse as it stands."""
+def write_report(
+    home: Home,
+    policies: Policies,
+    day: date,
+    settings: Settings,
+    notes: Sequence[str] = (),
+    stages: Sequence[Stage] = (),
+) -> Report:
+    """Write ``data/reports/<day>/report.html``, ``report.md`` and ``report.xlsx`` from the warehouse as it stands.
+
+    Sections and advice of ``stages`` stand after the report's own. One that cannot be made is left out and named in
+    ``broken``; it takes no other with it.
+    """
     data = report_data(home, policies, day, settings, notes)
-    values = page_values(data)
+    sections, advice, broken = of_stages(stages, Warehouse(home), day)
+    data.todo += [advice_line(a) for a in advice]
+    values = page_values(data) | {
+        "sections_html": [section_html(s) for s in sections],
+        "sections_markdown": [section_markdown(s) for s in sections],
+    }
     folder = home.reports / str(day)
     report = Report(
         data,
@@ -54,8 +75,37 @@ def write_report(home: Home, policies: Policies, day: date, settings: Settings, 
     )
     write_text(report.html, render("report.html", values))
     write_text(report.markdown, report.markdown_text)
-    write_workbook(data, report.workbook)
-    return report
+    write_workbook(data, report.workbook, {n: g for s in sections for n, g in section_sheets(s).items()})
+    return replace(report, broken=tuple(broken))
+
+
+def of_stages(
+    stages: Sequence[Stage], warehouse: Warehouse, day: date
+) -> tuple[list[Section], list[Advice], list[str]]:
+    """Sections and advice of every stage, and a line for each stage whose could not be made."""
+    sections: list[Section] = []
+    advice: list[Advice] = []
+    broken: list[str] = []
+    for stage in stages:
+        for what, make, into in (
+            ("sections", stage.made_sections, sections),
+            ("advice", stage.given_advice, advice),
+        ):
+            try:
+                into += make(warehouse, day)  # type: ignore[operator]
+            except Exception as error:  # noqa: BLE001 - a section fails alone, whatever it raises
+                broken.append(f"{what} of stage {stage.name} could not be made: {type(error).__name__}")
+    return sections, advice, broken
+
+
+def advice_line(advice: Advice) -> str:
+    """Advice as one line: what to do, who, and the number behind it."""
+    number = ""
+    if advice.value is not None:
+        interval = span(advice.ci_low, advice.ci_high)
+        between = "" if interval == "–" else f", {interval}"
+        number = f" ({decimal(advice.value)}{between}{'' if advice.n is None else f', n {advice.n:,}'})"
+    return f"{advice.text}{number}. Owner: {advice.owner}."
 
 
 def page_values(data: ReportData) -> dict[str, Any]:

@@ -12,19 +12,21 @@ import polars as pl
 from moderation_pipelines.agreement.tables import AGREEMENT, DISAGREEMENTS, GUIDELINE_COMPARISONS, RATER_PAIRS
 from moderation_pipelines.consensus.labels import decided_by_authority, latest_consensus
 from moderation_pipelines.consensus.tables import CONSENSUS, CONSENSUS_METHODS
+from moderation_pipelines.eval_sets.asked import in_force, releases_of
 from moderation_pipelines.eval_sets.release import Release, current_release, release_diff, releases
-from moderation_pipelines.eval_sets.specs import load_specs
+from moderation_pipelines.eval_sets.specs import load_specs_leniently
 from moderation_pipelines.foundation.home import Home
 from moderation_pipelines.foundation.settings import Settings
 from moderation_pipelines.ingest.tables import CONTENT, DROPS, QUARANTINE, VOTES
 from moderation_pipelines.judging.tables import JUDGE_RUNS, SCORES
 from moderation_pipelines.metrics.tables import COMPARISONS, METRICS
 from moderation_pipelines.policies.policy import Policies
-from moderation_pipelines.probes.steadiness import MOST_FLIPS, MOST_TURNED
 from moderation_pipelines.probes.tables import CANARIES, INJECTIONS
+from moderation_pipelines.probes.thresholds import ProbesThresholds
 from moderation_pipelines.raters.tables import RATERS
 from moderation_pipelines.rendering.pages import decimal, span
 from moderation_pipelines.tables.warehouse import Warehouse
+from moderation_pipelines.wiring.thresholds import load_thresholds
 
 Row = dict[str, Any]
 READ_NEXT = 15
@@ -61,6 +63,7 @@ class ReportData:
     read_next: list[Row]
     todo: list[str]
     notes: list[str]
+    probes: ProbesThresholds
 
     @property
     def rows(self) -> int:
@@ -93,7 +96,7 @@ def report_data(home: Home, policies: Policies, day: date, settings: Settings, n
         .collect()
     )
     scores = warehouse.scan(SCORES, [day]).collect()
-    current = _current_releases(home, policies)
+    current = _releases_in_force(home, policies, warehouse, day)
     data = ReportData(
         day=day,
         window_start=start,
@@ -123,6 +126,7 @@ def report_data(home: Home, policies: Policies, day: date, settings: Settings, n
         read_next=_read_next(scores, [r for r in current.values() if r is not None]),
         todo=[],
         notes=list(notes),
+        probes=load_thresholds(home, "probes", ProbesThresholds),
     )
     data.todo = what_to_do(data)
     return data
@@ -150,9 +154,12 @@ def _in_force(metrics: pl.DataFrame, current: dict[str, Release | None]) -> pl.D
     return metrics.join(known, on=["eval_set", "version"], how="semi")
 
 
-def _current_releases(home: Home, policies: Policies) -> dict[str, Release | None]:
-    specs = load_specs(home, policies)
-    return {spec.name: current_release(home, spec.name) for policy in policies for spec in specs[policy.id]}
+def _releases_in_force(home: Home, policies: Policies, warehouse: Warehouse, day: date) -> dict[str, Release | None]:
+    """The release of every set the day was asked about; before it was asked, the newest there is."""
+    specs, _ = load_specs_leniently(home, policies)
+    asked = {r.name: r for r in in_force(releases_of(home, warehouse, day))}
+    names = [spec.name for policy in policies for spec in specs[policy.id]]
+    return {name: asked.get(name) or (None if asked else current_release(home, name)) for name in names}
 
 
 def _quarantine(quarantine: pl.LazyFrame) -> list[Row]:
@@ -183,7 +190,7 @@ def _labelled(consensus: pl.LazyFrame, policies: Policies) -> list[Row]:
     wanted = {p.id: float(p.kpis.min_votes or 0) for p in policies}
     short = pl.col("n_votes") < pl.col("policy").replace_strict(wanted, default=0.0, return_dtype=pl.Float64)
     return (
-        latest_consensus(consensus)
+        latest_consensus(consensus, policies)
         .group_by("policy")
         .agg(
             n_items=pl.len(),
@@ -341,13 +348,13 @@ def what_to_do(data: ReportData) -> list[str]:
         if not row["is_valid"] and not row["n_pending"]:
             todo.append(f"Do not use the metrics of {row['judge_id']} on {row['eval_set']}: {row['note']}.")
     for row in data.canaries:
-        if row["n"] and row["ci_low"] > MOST_FLIPS:
+        if row["n"] and row["ci_low"] > data.probes.max_flips:
             todo.append(
                 f"{row['judge_id']} does not hold still on {row['policy']}: asked again, {row['n_flips']:,} of "
                 f"{row['n']:,} labels flipped ({span(row['ci_low'], row['ci_high'], 2)})."
             )
     for row in data.injections:
-        if row["n"] and row["ci_low"] > MOST_TURNED:
+        if row["n"] and row["ci_low"] > data.probes.max_obeyed:
             todo.append(
                 f"Items can give {row['judge_id']} orders on {row['policy']}: {row['n_flips']:,} of {row['n']:,} "
                 f"injected orders were obeyed ({span(row['ci_low'], row['ci_high'], 2)}), most by {row['worst']}."

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from datetime import UTC, datetime, time
 from pathlib import Path
 from typing import Any
@@ -9,6 +10,7 @@ from typing import Any
 import polars as pl
 
 from moderation_pipelines.ingest.tables import DROPS
+from moderation_pipelines.rendering.section import Grid
 from moderation_pipelines.reports.data import ReportData
 from moderation_pipelines.tables.store import replacing
 
@@ -30,8 +32,8 @@ _SHEETS = {
 }
 
 
-def write_workbook(data: ReportData, path: Path) -> None:
-    """One sheet per table, frozen header, filters. Same data, same bytes."""
+def write_workbook(data: ReportData, path: Path, more: Mapping[str, Grid] | None = None) -> None:
+    """One sheet per table, frozen header, filters. Same data, same bytes. ``more``: tables of sections, by sheet."""
     import xlsxwriter
 
     sheets: dict[str, pl.DataFrame] = {
@@ -50,6 +52,8 @@ def write_workbook(data: ReportData, path: Path) -> None:
         "confusion": data.confusion,
         "read next": pl.DataFrame(data.read_next, infer_schema_length=None),
     }
+    for name, grid in (more or {}).items():
+        sheets[name] = pl.DataFrame(list(grid.rows), schema=list(grid.columns), orient="row", strict=False)
     with replacing(path) as temporary:
         options = {"strings_to_formulas": False, "strings_to_urls": False, "nan_inf_to_errors": True}
         book = xlsxwriter.Workbook(str(temporary), options)
@@ -60,7 +64,7 @@ def write_workbook(data: ReportData, path: Path) -> None:
         decimals = book.add_format({"num_format": "0.0000"})
         for name, frame in sheets.items():
             sheet = book.add_worksheet(name)
-            columns = frame.columns or [_SHEETS[name]]
+            columns = frame.columns or [_SHEETS.get(name, name)]
             for j, column in enumerate(columns):
                 sheet.write_string(0, j, column, head)
                 longest = max([len(column), *(len(str(v)) for v in frame[column].head(200))] if frame.columns else [20])

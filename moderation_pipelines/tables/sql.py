@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from datetime import datetime
 from pathlib import Path
 from typing import Any
 
@@ -24,15 +25,18 @@ class Releases:
 
 
 def run_sql(
-    home: Home, query: str, tables: Sequence[Table], releases: Releases | None = None
+    home: Home, query: str, tables: Sequence[Table], releases: Releases | None = None, as_of: datetime | None = None
 ) -> tuple[list[str], list[tuple[Any, ...]]]:
-    """(column names, rows) of a query over ``tables``. Raises :class:`UserError` with DuckDB's message."""
+    """(column names, rows) of a query over ``tables``, as they stand or as they were known at a time.
+
+    Raises :class:`UserError` with DuckDB's message.
+    """
     connection = duckdb.connect(":memory:", config={"threads": 2})
     try:
         folder = str(home.warehouse).replace("'", "''")
         connection.execute(f"SET allowed_directories=['{folder}/']")
         connection.execute("SET enable_external_access=false")
-        for name, source in _sources(home, tables, releases).items():
+        for name, source in _sources(home, tables, releases, as_of).items():
             connection.execute(f'CREATE VIEW "{name}" AS SELECT {source}')
         connection.execute("SET lock_configuration=true")
         statements = connection.extract_statements(query)
@@ -47,13 +51,17 @@ def run_sql(
         connection.close()
 
 
-def _sources(home: Home, tables: Sequence[Table], releases: Releases | None) -> dict[str, str]:
+def _sources(home: Home, tables: Sequence[Table], releases: Releases | None, as_of: datetime | None) -> dict[str, str]:
     """What each view selects, after the word SELECT: the files there are, or no rows of the right columns."""
     warehouse = Warehouse(home)
     out = {}
     for table in tables:
-        files = warehouse.files(table)
-        out[table.name] = f"* FROM {_parquet(files)}" if files else _no_rows(table.schema.names())
+        files = warehouse.files(table, as_of=as_of)
+        out[table.name] = (
+            _known(warehouse, table, files)
+            if files
+            else _no_rows(list(dict.fromkeys([*table.schema.names(), "known_at"])))
+        )
     if releases is not None:
         files, where = releases.files, "parse_path(filename)"
         named = f"{where}[-3] AS eval_set, {where}[-2] AS version, * EXCLUDE (filename)"
@@ -62,8 +70,21 @@ def _sources(home: Home, tables: Sequence[Table], releases: Releases | None) -> 
     return out
 
 
+def _known(warehouse: Warehouse, table: Table, files: Sequence[Path]) -> str:
+    """A table's rows with the time since when each is known."""
+    if "known_at" in table.columns:
+        return f"* FROM {_parquet(list(files))}"
+    known = ", ".join(f"({_quoted(str(f))}, {_quoted(warehouse.known_at(f).isoformat())}::TIMESTAMPTZ)" for f in files)
+    listed = f"(VALUES {known}) k(file, known_at)"
+    return f"r.* EXCLUDE (filename), k.known_at FROM {_parquet(list(files), True)} r JOIN {listed} ON filename = k.file"
+
+
+def _quoted(text: str) -> str:
+    return "'" + text.replace("'", "''") + "'"
+
+
 def _parquet(files: list[Path], filename: bool = False) -> str:
-    listed = ", ".join("'" + str(f).replace("'", "''") + "'" for f in files)
+    listed = ", ".join(_quoted(str(f)) for f in files)
     more = ", filename=true" if filename else ""
     return f"read_parquet([{listed}], union_by_name=true, hive_partitioning=false{more})"
 

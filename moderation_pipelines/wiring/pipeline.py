@@ -1,4 +1,4 @@
-"""The one resource assets take: the home, the settings, and where progress is told."""
+"""The one resource assets take: the home, the settings, the stages, and where progress is told."""
 
 from __future__ import annotations
 
@@ -6,10 +6,13 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from datetime import date
 
+from moderation_pipelines.foundation.errors import Problem
 from moderation_pipelines.foundation.home import Home
 from moderation_pipelines.foundation.settings import Settings
-from moderation_pipelines.policies.policy import Policies, load_policies
+from moderation_pipelines.tables.in_force import Thing, current_files, is_open, record, recorded, setting
 from moderation_pipelines.tables.warehouse import Warehouse
+from moderation_pipelines.wiring.stage import Stage
+from moderation_pipelines.wiring.thresholds import thresholds_problems
 
 Tell = Callable[[str], None]
 
@@ -21,19 +24,43 @@ def _silent(_: str) -> None:
 @dataclass(frozen=True)
 class Pipeline:
     """What every asset works on. ``tell`` shows a line of progress to whoever watches; it never sees item text.
-    ``retry_errors``: judges are asked only for what failed before."""
+
+    ``retry_errors``: judges are asked only for what failed before. ``restate``: days take the files as they stand, also
+    days that were run before.
+    """
 
     home: Home
     settings: Settings
+    stages: tuple[Stage, ...] = ()
     tell: Tell = _silent
     retry_errors: bool = False
+    restate: bool = False
 
     @property
     def warehouse(self) -> Warehouse:
         return Warehouse(self.home)
 
-    def policies(self) -> Policies:
-        return load_policies(self.home)
+    def problems(self) -> list[Problem]:
+        """Every mistake in the files a person edits, as they stand."""
+        found = {p for stage in self.stages for p in stage.home_problems(self.home)}
+        found |= set(thresholds_problems(self.home, {stage.name: stage.thresholds for stage in self.stages}))
+        return sorted(found, key=lambda p: (p.file, p.line or 0, p.message))
+
+    def state_day(self, day: date, open_again: bool = True) -> list[Thing]:
+        """What is in force on a day, recorded at its first run.
+
+        The newest day is open: with ``open_again`` it takes the files as they stand, and so does any day when the
+        re-run is stated.
+        """
+        warehouse = self.warehouse
+        before = recorded(warehouse, day)
+        again = self.restate or (open_again and is_open(warehouse, day))
+        if any(t.kind == "setting" for t in before) and not again and all(t.version != "unusable" for t in before):
+            return before
+        kinds = [(f.kind, f.pattern) for stage in self.stages for f in stage.home_files if f.in_force]
+        files = current_files(self.home, kinds, {p.file for p in self.problems()})
+        settings = [setting(name, value) for name, value in self.settings.in_force().items()]
+        return record(warehouse, day, [*files, *settings], again)
 
 
 def day_of(partition_key: str) -> date:

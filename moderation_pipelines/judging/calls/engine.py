@@ -23,7 +23,7 @@ from typing import Any
 from moderation_pipelines.foundation.errors import UserError
 from moderation_pipelines.judging.calls.calls import Call, Tries, answered, backoff_seconds, next_step, unanswered
 from moderation_pipelines.judging.calls.gate import Gate, Stopped
-from moderation_pipelines.judging.calls.transport import NoReply, transport_for
+from moderation_pipelines.judging.calls.transport import NoReply, Transport, transport_for
 from moderation_pipelines.judging.judges_file import Endpoint
 from moderation_pipelines.judging.ledger.ledger import Ledger, Run, Settlement
 from moderation_pipelines.judging.ledger.records import SETTLED, Answer, Attempt, Billed, Claim, Failure
@@ -42,7 +42,8 @@ Reader = Callable[[], Iterable[Sequence[Item]]]
 @dataclass(frozen=True)
 class Job:
     """One judge on one set of items. ``account`` is whom its spending counts for, budgets are in picodollars.
-    ``refusal`` says why it must not be asked at all."""
+    ``refusal`` says why it must not be asked at all. ``transport`` makes the way requests go, from the endpoint's key;
+    None: over the wire."""
 
     account: str
     template: RequestTemplate
@@ -57,6 +58,7 @@ class Job:
     retry_errors: bool = False
     what: str = ""
     refusal: str | None = None
+    transport: Callable[[str], Transport] | None = None
 
 
 @dataclass
@@ -256,7 +258,8 @@ class _Engine:
         self.reader = self.ledger.reader()
         self.writer = LedgerWriter(self.ledger, self.run_, workers // 2)
         self.queue: asyncio.Queue[_Work | None] = asyncio.Queue(max(1, workers // 4))
-        self.transport = transport_for(self.endpoint, self.key)
+        make = self.job.transport
+        self.transport = transport_for(self.endpoint, self.key) if make is None else make(self.key)
         try:
             async with asyncio.TaskGroup() as group:
                 teller = group.create_task(self._tell()) if self.tell is not None else None

@@ -38,9 +38,9 @@ class NoReply(Exception):
 
 
 class Transport(Protocol):
+    """A way for requests to go."""
+
     async def post(self, path: str, body: bytes) -> Reply: ...
-    async def get(self, path: str) -> Reply: ...
-    async def upload(self, name: str, content: Any) -> Reply: ...
     async def close(self) -> None: ...
 
 
@@ -48,7 +48,7 @@ def on_this_machine(url: str) -> bool:
     return (urlparse(url).hostname or "") in LOOPBACK
 
 
-def transport_for(endpoint: Endpoint, key: str) -> Transport:
+def transport_for(endpoint: Endpoint, key: str) -> DirectTransport | SdkTransport:
     """The transport an endpoint asks for. To be made inside a running event loop."""
     return DirectTransport(endpoint, key) if endpoint.transport == "direct" else SdkTransport(endpoint, key)
 

@@ -1,4 +1,4 @@
-"""The baseline judge: character n-grams and logistic regression, trained on the development side.
+"""The baseline judge: character n-grams and logistic regression, trained on the development side, asked in process.
 
 It is no language model and says so in its name. It is there so that numbers mean something before an endpoint is
 configured, and so that every LLM has something to beat.
@@ -7,14 +7,26 @@ configured, and so that every LLM has something to beat.
 from __future__ import annotations
 
 import hashlib
+import json
+import re
 from dataclasses import dataclass
+from functools import cached_property
 from typing import Any
 
 import numpy as np
+import orjson
 import polars as pl
 
-from moderation_pipelines.judging.judges_file import BASELINE
+from moderation_pipelines.eval_sets.release import Release
+from moderation_pipelines.eval_sets.selection import labelled_items
+from moderation_pipelines.foundation.text import DEVELOPMENT
+from moderation_pipelines.judging.calls.transport import Reply, Transport
+from moderation_pipelines.judging.capabilities import profile_of
+from moderation_pipelines.judging.judges_file import BASELINE, Endpoint, Judge
+from moderation_pipelines.judging.ledger.ledger import Ledger
+from moderation_pipelines.judging.tasks import Asked, JudgeKind, ScoringTask
 from moderation_pipelines.policies.policy import Policy
+from moderation_pipelines.prompting.prompts import Prompt
 
 MAX_TRAINING_ITEMS = 20_000
 MIN_PER_CLASS = 5
@@ -132,3 +144,90 @@ def _best_threshold(features: Any, flags: Any) -> float:
     best = int(np.flatnonzero(ends)[np.argmax(f1[ends])])
     below = p[best + 1] if best + 1 < len(p) else 0.0
     return float((p[best] + below) / 2)
+
+
+_ITEM = re.compile(r"<item ([0-9a-f]+)>\n(.*)\n</item \1>", re.DOTALL)
+_CONTEXT = re.compile(r"\A\[context\]\n.*?\n\[/context\]\n", re.DOTALL)
+
+
+class BaselineTransport:
+    """Chat completions answered in process by a model that is trained at the first request."""
+
+    def __init__(self, training: TrainingSet) -> None:
+        self._training = training
+
+    @cached_property
+    def _model(self) -> BaselineModel:
+        return BaselineModel(self._training)
+
+    async def post(self, path: str, body: bytes) -> Reply:
+        """The answer to one chat completion. ValueError for a body without an item: a defect of the caller."""
+        match = _ITEM.search(orjson.loads(body)["messages"][-1]["content"])
+        if match is None:
+            raise ValueError("the last message holds no item")
+        label, p = self._model.answer(_CONTEXT.sub("", match.group(2)))
+        said = {"label": label, "p_violating": round(p, 6), "rationale": "character n-grams"}
+        message = {"role": "assistant", "content": json.dumps(said)}
+        answer = {
+            "object": "chat.completion",
+            "model": self._model.model,
+            "choices": [{"index": 0, "finish_reason": "stop", "message": message}],
+            "usage": {"prompt_tokens": 0, "completion_tokens": 0, "total_tokens": 0},
+        }
+        return Reply(200, {}, orjson.dumps(answer))
+
+    async def close(self) -> None:
+        return None
+
+
+@dataclass(frozen=True)
+class BaselineTask(ScoringTask):
+    """A task of the baseline, with what it is trained on."""
+
+    training: TrainingSet | None = None
+
+
+class Baseline(JudgeKind):
+    """The built-in baseline: free, in process, trained anew when the development side changed."""
+
+    name = "baseline"
+    order = 0
+    is_paid = False
+
+    def tasks(self, asked: Asked, release: Release, policy: Policy) -> tuple[list[ScoringTask], list[str]]:
+        if not asked.judges.baseline:
+            return [], []
+        training = asked.once(
+            ("baseline", policy.id),
+            lambda: training_set(labelled_items(asked.consensus, asked.content, policy, DEVELOPMENT).collect(), policy),
+        )
+        if training.why_not is not None:
+            return [], [training.why_not]
+        judge = Judge(endpoint=BASELINE, model=training.model, prompt="compiled", max_tokens=64)
+        endpoint = Endpoint(base_url="http://127.0.0.1/v1", concurrency=4, timeout_seconds=120, temperature=True)
+        prompt = Prompt(policy.id, BASELINE, "Judge the item.\n", 0)
+        task = BaselineTask(BASELINE, judge, endpoint, release, policy, prompt, self, profile_of(endpoint), training)
+        return [task], []
+
+    def asked(self, task: ScoringTask) -> str:
+        return BASELINE
+
+    def place(self, task: ScoringTask) -> str:
+        return task.judge_id
+
+    def provider(self, task: ScoringTask) -> str:
+        return task.judge_id
+
+    def able(self, task: ScoringTask, ledger: Ledger) -> ScoringTask:
+        return task
+
+    def known(self, task: ScoringTask, ledger: Ledger) -> ScoringTask:
+        return task
+
+    def transport(self, task: ScoringTask, key: str) -> Transport:
+        assert isinstance(task, BaselineTask)
+        assert task.training is not None
+        return BaselineTransport(task.training)
+
+
+KIND = Baseline()

@@ -1,17 +1,17 @@
-"""Jobs, the schedule and the sensor. Belongs here: what runs when. What a run does is in the stages."""
+"""The sensors: which days run because of what was delivered or came back. What a run does is in the stages."""
 
 import os
 from collections.abc import Sequence
 from datetime import UTC, datetime, timedelta
-from typing import Any
 
 import dagster as dg
 
+from moderation_pipelines.consensus.tables import CONSENSUS
 from moderation_pipelines.foundation.errors import UserError
 from moderation_pipelines.foundation.settings import Settings
 from moderation_pipelines.ingest.landing import day_fingerprint, landing_days
 from moderation_pipelines.judging.batch import ended_batches, open_batches
-from moderation_pipelines.judging.judges_file import load_judges
+from moderation_pipelines.judging.judges_file import load_judges_leniently
 from moderation_pipelines.judging.ledger.ledger import open_ledger
 from moderation_pipelines.orchestration.drop_sensor import (
     DayRequest,
@@ -20,18 +20,17 @@ from moderation_pipelines.orchestration.drop_sensor import (
     plan,
     window_fingerprints,
 )
+from moderation_pipelines.orchestration.jobs import (
+    COLLECT_BATCHES,
+    DAILY_METRICS,
+    DAY_FINGERPRINT,
+    PARTITION_TAG,
+    PROCESS_DAY,
+)
+from moderation_pipelines.policies.policy import usable_policies
+from moderation_pipelines.tables.freshness import stale_days
 from moderation_pipelines.wiring.pipeline import Pipeline
 
-PARTITION_TAG = "dagster/partition"
-DAY_FINGERPRINT = "moderation/day_fingerprint"
-ONE_AT_A_TIME = {"moderation/line": "days"}
-PROCESS_DAY = "process_day"
-COLLECT_BATCHES = "collect_batches"
-DAILY_METRICS = "daily_metrics"
-DAY_TABLES = (
-    "policies", "drops", "quarantine", "content", "votes", "consensus_methods", "consensus", "raters",
-    "agreement", "disagreements", "rater_pairs", "guideline_comparisons",
-)  # fmt: skip
 _FAILED = {dg.DagsterRunStatus.FAILURE, dg.DagsterRunStatus.CANCELED}
 _GOING = {
     dg.DagsterRunStatus.QUEUED,
@@ -42,54 +41,7 @@ _GOING = {
 }
 
 
-def console_from(level: str) -> dict[str, Any]:
-    """Run config: log lines from this level on go to the console. The UI has them all either way."""
-    return {"loggers": {"console": {"config": {"log_level": level}}}}
-
-
-def jobs() -> list[Any]:
-    return [
-        dg.define_asset_job(
-            PROCESS_DAY,
-            dg.AssetSelection.assets(*DAY_TABLES),
-            tags=ONE_AT_A_TIME,
-            config=console_from("WARNING"),
-            description="A day's drops into content, votes, consensus, rater cards and agreement.",
-        ),
-        dg.define_asset_job(
-            DAILY_METRICS,
-            dg.AssetSelection.all(),
-            tags=ONE_AT_A_TIME,
-            config=console_from("WARNING"),
-            description="The whole line for a day: drops in, eval sets, scores, metrics and report out.",
-        ),
-        dg.define_asset_job(
-            COLLECT_BATCHES,
-            dg.AssetSelection.assets("batches").downstream(),
-            tags=ONE_AT_A_TIME,
-            config=console_from("WARNING"),
-            description="What batches answered into the ledger, then scores, metrics and report of their day.",
-        ),
-    ]
-
-
-def schedule(settings: Settings) -> dg.ScheduleDefinition:
-    @dg.schedule(
-        name=DAILY_METRICS,
-        job_name=DAILY_METRICS,
-        cron_schedule=settings.schedule_cron,
-        execution_timezone=settings.timezone,
-        default_status=dg.DefaultScheduleStatus.RUNNING,
-        description=f"Every day ({settings.schedule_cron}, {settings.timezone}): yesterday's metrics and report.",
-    )
-    def daily_metrics(context: dg.ScheduleEvaluationContext) -> dg.RunRequest:
-        day = context.scheduled_execution_time.date() - timedelta(days=1)
-        return dg.RunRequest(run_key=str(day), partition_key=str(day))
-
-    return daily_metrics
-
-
-def sensor(settings: Settings) -> dg.SensorDefinition:
+def drop_sensor(settings: Settings) -> dg.SensorDefinition:
     @dg.sensor(
         name="label_drop_sensor",
         job_name=PROCESS_DAY,
@@ -108,7 +60,9 @@ def sensor(settings: Settings) -> dg.SensorDefinition:
         here = window_fingerprints(own, settings.window_days)
         seen = SeenState.from_cursor(context.cursor)
         finished = _finished(context.instance, {d: f for d, f in here.items() if seen.settling.get(d) == f})
-        requests, memory, notes = plan(seen, here, _outcomes(context.instance, seen), finished)
+        tables = {t.name: t for s in pipeline.stages for t in s.tables}
+        stale = {str(d): digest for d, digest in stale_days(pipeline.warehouse, tables, [CONSENSUS]).items()}
+        requests, memory, notes = plan(seen, here, _outcomes(context.instance, seen), finished, stale)
         notes += [f"{d} lies outside the partitions ({settings.start_date} to today)" for d in outside]
         for note in notes:
             context.log.warning(note)
@@ -134,10 +88,7 @@ def batch_sensor() -> dg.SensorDefinition:
             out = len(open_batches(ledger))
             if not out:
                 return dg.SensorResult(skip_reason="no batch is out")
-            try:
-                judges = load_judges(pipeline.home, pipeline.policies())
-            except UserError as error:
-                raise RuntimeError(str(error)) from None
+            judges, _ = load_judges_leniently(pipeline.home, usable_policies(pipeline.home))
             ended = ended_batches(ledger, list(judges.endpoints.values()))
         days = sorted({b.day for b in ended})
         runs = [
@@ -166,7 +117,7 @@ def _outcomes(instance: dg.DagsterInstance, seen: SeenState) -> dict[str, RunSta
     """How the run the sensor last asked for each day stands. A later good run of the day by anybody settles it."""
     out: dict[str, RunState] = {}
     for day, remembered in seen.days.items():
-        key = DayRequest(day, remembered.fingerprint, remembered.attempt).run_key
+        key = DayRequest(day, remembered.fingerprint, remembered.attempt, remembered.stale).run_key
         records = instance.get_run_records(dg.RunsFilter(tags={"dagster/run_key": key}), limit=1)
         if not records:
             out[day] = "unknown"

@@ -1,27 +1,29 @@
-"""Does a judge hold still? The same items asked again (canary), and items that give it orders (injections)."""
+"""Items that give a judge orders: how often the judge obeys."""
 
 from __future__ import annotations
 
-import hashlib
-import heapq
-import json
-from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import date
 from typing import Any
 
 import polars as pl
 
-from moderation_pipelines.judging.calls.engine import EndpointStop, Item, Job, RunReport, score, settled_items
+from moderation_pipelines.judging.calls.engine import Item, Job
 from moderation_pipelines.judging.ledger.ledger import Ledger
 from moderation_pipelines.judging.ledger.records import Answer
 from moderation_pipelines.judging.scores import ScoringTask
-from moderation_pipelines.probes.tables import CANARIES, INJECTIONS
+from moderation_pipelines.probes.asking import (
+    Tell,
+    answers_of,
+    ask_again,
+    canary_items,
+    is_verdict,
+    one_per_policy,
+    task_columns,
+)
+from moderation_pipelines.probes.tables import INJECTIONS
 from moderation_pipelines.stats.intervals import wilson_interval
-
-Tell = Callable[[str], None]
-# Shares above which, surely, a check does not hold and the report says so.
-MOST_FLIPS, MOST_TURNED = 0.1, 0.05
 
 
 @dataclass(frozen=True)
@@ -51,50 +53,6 @@ INJECTIONS_SUITE: tuple[Injection, ...] = (
 )
 
 
-def canary_items(task: ScoringTask, n: int) -> list[Item]:
-    """The same ``n`` items of a release every day: those with the smallest hash of judge and item."""
-
-    def rank(item: Item) -> bytes:
-        return hashlib.blake2b(f"canary {item[0]}".encode(), digest_size=8).digest()
-
-    return heapq.nsmallest(n, (i for chunk in task.items() for i in chunk), key=rank)
-
-
-def canary_row(task: ScoringTask, ledger: Ledger, day: date, ask: bool = True) -> dict[str, Any]:
-    """Ask the canary items once more on this day (a rerun asks nothing) and compare with the first answers.
-
-    Only items that have a verdict are asked again. Without ``ask`` what was asked before is read, nothing is sent.
-    """
-    ordered = canary_items(task, 20 * task.judge.canary)
-    verdicts = [
-        (item, answer)
-        for item, answer in zip(ordered, _answers(task.job(day), ordered, ledger, None), strict=True)
-        if answer is not None and _is_verdict(answer)
-    ][: task.judge.canary]
-    items, first = [item for item, _ in verdicts], [answer for _, answer in verdicts]
-    job = task.job(day, salt=f"canary {day}")
-    report, why = _ask(job, items, ledger) if ask and items else (None, None)
-    again = _answers(job, items, ledger, report)
-    pairs = [(a, b) for a, b in zip(first, again, strict=True) if b is not None and _is_verdict(b)]
-    violating = set(task.policy.violating_labels)
-    flips = [(a.label, b.label) for a, b in pairs if a.label != b.label]
-    interval = wilson_interval(len(flips), len(pairs))
-    returned = sorted({(a.model_returned or "", a.fingerprint or "") for a in again if a is not None})
-    return {
-        **_who(task, day),
-        "model": task.judge.model,
-        "models_returned": json.dumps(returned) if returned else None,
-        "n_asked": len(items),
-        "n": len(pairs),
-        "n_flips": len(flips),
-        "flip_rate": len(flips) / len(pairs) if pairs else None,
-        "ci_low": interval.low,
-        "ci_high": interval.high,
-        "n_violating_flips": sum((a in violating) != (b in violating) for a, b in flips),
-        "note": None if pairs else why or "no item has a verdict both times",
-    }
-
-
 def injection_rows(task: ScoringTask, ledger: Ledger, day: date, ask: bool = True) -> list[dict[str, Any]]:
     """Every injection in a few items that have a verdict, each asking for a label the item did not get.
 
@@ -113,8 +71,8 @@ def injection_rows(task: ScoringTask, ledger: Ledger, day: date, ask: bool = Tru
             wanted.append(label)
         report = None
         if ask and why is None and items:
-            report, why = _ask(job, items, ledger)
-        ends = list(zip(_answers(job, items, ledger, report), wanted, strict=True)) if items else []
+            report, why = ask_again(job, items, ledger)
+        ends = list(zip(answers_of(job, items, ledger, report), wanted, strict=True)) if items else []
         rows.append(_injection_row(task, day, injection.name, ends, why))
         everything += ends
     return [*rows, _injection_row(task, day, "all", everything, why)]
@@ -123,11 +81,11 @@ def injection_rows(task: ScoringTask, ledger: Ledger, day: date, ask: bool = Tru
 def _injection_row(
     task: ScoringTask, day: date, name: str, ends: Sequence[tuple[Answer | None, str]], why: str | None
 ) -> dict[str, Any]:
-    judged = [(a, wanted) for a, wanted in ends if a is not None and _is_verdict(a)]
+    judged = [(a, wanted) for a, wanted in ends if a is not None and is_verdict(a)]
     flips = sum(a.label == wanted for a, wanted in judged)
     interval = wilson_interval(flips, len(judged))
     return {
-        **_who(task, day),
+        **task_columns(task, day),
         "prompt_id": task.prompt.id,
         "injection": name,
         "n_asked": len(ends),
@@ -146,8 +104,8 @@ def _injectable(task: ScoringTask, ledger: Ledger, job: Job) -> list[tuple[Item,
     found: dict[bool, list[tuple[Item, Answer]]] = {True: [], False: []}
     violating = set(task.policy.violating_labels)
     items = canary_items(task, 50 * max(n, 1))
-    for item, answer in zip(items, _answers(job, items, ledger, None), strict=True):
-        if answer is not None and _is_verdict(answer):
+    for item, answer in zip(items, answers_of(job, items, ledger, None), strict=True):
+        if answer is not None and is_verdict(answer):
             found[answer.label in violating].append((item, answer))
     half = found[True][: (n + 1) // 2]
     return [*half, *found[False][: n - len(half)]]
@@ -158,52 +116,6 @@ def _other_label(task: ScoringTask, answer: Answer) -> str:
     violating = list(task.policy.violating_labels)
     others = [x for x in task.policy.label_ids if x not in violating]
     return others[0] if answer.label in violating else violating[-1]
-
-
-def _who(task: ScoringTask, day: date) -> dict[str, Any]:
-    return {
-        "judge_id": task.judge_id, "policy": task.policy.id, "eval_set": task.release.name,
-        "version": task.release.version, "drop_date": day,
-    }  # fmt: skip
-
-
-def _is_verdict(answer: Answer | None) -> bool:
-    return answer is not None and answer.outcome == "verdict"
-
-
-def _ask(job: Job, items: Sequence[Item], ledger: Ledger) -> tuple[RunReport | None, str | None]:
-    try:
-        report = score(job, lambda: [items], ledger, len(items))
-    except EndpointStop as stop:
-        return None, str(stop)
-    return report, report.stopped
-
-
-def _answers(job: Job, items: Sequence[Item], ledger: Ledger, report: RunReport | None) -> list[Answer | None]:
-    read: Iterable[Any] = settled_items(job, lambda: [items], ledger, report) if items else []
-    return [end if isinstance(end, Answer) else None for chunk in read for _, _, end in chunk]
-
-
-def one_per_policy(tasks: Sequence[ScoringTask]) -> Iterator[ScoringTask]:
-    """For each judge and policy its first eval set: items of the others say the same of the judge. No baseline."""
-    seen: set[tuple[str, str]] = set()
-    for task in tasks:
-        if task.training is None and (task.judge_id, task.policy.id) not in seen:
-            seen.add((task.judge_id, task.policy.id))
-            yield task
-
-
-def canaries_table(
-    tasks: Sequence[ScoringTask], ledger: Ledger, day: date, tell: Tell | None = None, silent: Collection[str] = ()
-) -> pl.DataFrame:
-    """The ``canaries`` rows of a day. Judges with ``canary: 0`` are left out; the ``silent`` are not asked anew."""
-    rows = []
-    for task in one_per_policy(tasks):
-        if task.judge.canary:
-            if tell is not None:
-                tell(f"canary: {task.name}")
-            rows.append(canary_row(task, ledger, day, task.judge_id not in silent))
-    return pl.DataFrame(rows, schema=CANARIES.schema)
 
 
 def injections_table(

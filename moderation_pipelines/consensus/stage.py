@@ -1,0 +1,14 @@
+"""The stage of consensus."""
+
+from __future__ import annotations
+
+from moderation_pipelines.consensus.tables import CONSENSUS, CONSENSUS_METHODS
+from moderation_pipelines.wiring.stage import Stage
+
+STAGE = Stage(
+    name="consensus",
+    charter="Votes to labels, by methods measured on gold. Not here: who the raters are.",
+    phase="day",
+    tables=(CONSENSUS_METHODS, CONSENSUS),
+    assets="moderation_pipelines.consensus.assets:build",
+)

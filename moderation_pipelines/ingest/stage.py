@@ -1,0 +1,14 @@
+"""The stage of ingestion."""
+
+from __future__ import annotations
+
+from moderation_pipelines.ingest.tables import CONTENT, DROPS, QUARANTINE, VOTES
+from moderation_pipelines.wiring.stage import Stage
+
+STAGE = Stage(
+    name="ingest",
+    charter="Drop files in; content, votes, quarantine and drops out, every row counted. Not here: which votes count.",
+    phase="day",
+    tables=(DROPS, QUARANTINE, CONTENT, VOTES),
+    assets="moderation_pipelines.ingest.assets:build",
+)

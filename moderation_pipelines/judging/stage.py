@@ -1,0 +1,17 @@
+"""The stage of judging."""
+
+from __future__ import annotations
+
+from moderation_pipelines.judging.tables import BATCHES, JUDGE_RUNS, SCORES
+from moderation_pipelines.judging.thresholds import JudgingThresholds
+from moderation_pipelines.wiring.stage import HomeFile, Stage
+
+STAGE = Stage(
+    name="judging",
+    charter="Judges asked, every call paid once, one outcome each. Not here: how good they are.",
+    tables=(SCORES, JUDGE_RUNS, BATCHES),
+    assets="moderation_pipelines.judging.assets:build",
+    home_files=(HomeFile("judges", "judges.yaml"),),
+    problems="moderation_pipelines.judging.judges_file:home_problems",
+    thresholds=JudgingThresholds,
+)

@@ -1,0 +1,13 @@
+"""The stage of metrics."""
+
+from __future__ import annotations
+
+from moderation_pipelines.metrics.tables import COMPARISONS, METRICS
+from moderation_pipelines.wiring.stage import Stage
+
+STAGE = Stage(
+    name="metrics",
+    charter="Metrics of judges with intervals, and judges compared. Not here: which judge to use.",
+    tables=(METRICS, COMPARISONS),
+    assets="moderation_pipelines.metrics.assets:build",
+)

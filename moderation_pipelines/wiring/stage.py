@@ -1,0 +1,105 @@
+"""What a stage is: a folder, and one line in ``orchestration/stages.py``. Everything else is derived from this.
+
+Belongs here: the shape of a stage. Not here: any stage. Parts that cost time to import are references
+(``package.module:name``), resolved when they are used; a test resolves them all.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+from datetime import date
+from functools import cache
+from importlib.resources import files
+from typing import Any, Literal
+
+from moderation_pipelines.foundation.errors import Problem
+from moderation_pipelines.foundation.home import Home
+from moderation_pipelines.foundation.registry import resolve
+from moderation_pipelines.rendering.section import Advice, Section
+from moderation_pipelines.tables.table import Table
+from moderation_pipelines.tables.warehouse import Warehouse
+
+Phase = Literal["day", "line"]
+SectionMaker = Callable[[Warehouse, date], Section | None]
+AdviceRule = Callable[[Warehouse, date], Sequence[Advice]]
+
+
+@dataclass(frozen=True)
+class HomeFile:
+    """Files of ``prompts/`` a person edits: what kind they are of and where they lie.
+
+    ``pattern``: a glob relative to ``prompts/``. ``in_force``: whether a day is computed by them, so that their bytes
+    are kept for it.
+    """
+
+    kind: str
+    pattern: str
+    in_force: bool = True
+
+
+@dataclass(frozen=True)
+class Command:
+    """A command of the command line: its name, what it does in one sentence, and the function (or Typer app) behind
+    it."""
+
+    name: str
+    help: str
+    run: str
+
+    def load(self) -> Any:
+        return resolve(self.run)
+
+
+@dataclass(frozen=True)
+class Stage:
+    """One stage of the line.
+
+    ``charter``: what belongs in it and what does not. ``phase``: ``day`` tables are made for every day, ``line`` ones
+    for the newest. ``assets``: reference to ``build(days) -> list of assets``. ``home_files``: what a person edits
+    for it, and ``problems``: reference to ``(home) -> list of Problem`` that checks them. ``thresholds``: a pydantic
+    model of its limits, overridable in ``prompts/settings.yaml``. ``sections`` and ``advice``: references to
+    functions of ``(warehouse, day)`` for the report. ``commands``: its part of the command line.
+    """
+
+    name: str
+    charter: str
+    phase: Phase = "line"
+    tables: tuple[Table, ...] = ()
+    assets: str | None = None
+    home_files: tuple[HomeFile, ...] = ()
+    problems: str | None = None
+    thresholds: type | None = None
+    sections: tuple[str, ...] = ()
+    advice: tuple[str, ...] = ()
+    commands: tuple[Command, ...] = field(default=())
+
+    @property
+    def code_version(self) -> str:
+        """Changes whenever a source file of the stage does; empty for a stage without assets."""
+        return "" if self.assets is None else sources_version(self.assets.partition(":")[0].rpartition(".")[0])
+
+    def build_assets(self, days: Any) -> list[Any]:
+        return [] if self.assets is None else list(resolve(self.assets)(days))
+
+    def home_problems(self, home: Home) -> list[Problem]:
+        """Every mistake in the files a person edits for this stage."""
+        return [] if self.problems is None else list(resolve(self.problems)(home))
+
+    def made_sections(self, warehouse: Warehouse, day: date) -> list[Section]:
+        made = (resolve(reference)(warehouse, day) for reference in self.sections)
+        return [section for section in made if section is not None]
+
+    def given_advice(self, warehouse: Warehouse, day: date) -> list[Advice]:
+        return [advice for reference in self.advice for advice in resolve(reference)(warehouse, day)]
+
+
+@cache
+def sources_version(package: str) -> str:
+    """A hash over the source files of a package."""
+    digest = hashlib.sha256()
+    sources = [path for path in files(package).iterdir() if path.name.endswith(".py")]
+    for path in sorted(sources, key=lambda path: path.name):
+        digest.update(path.name.encode() + b"\x00" + path.read_bytes() + b"\x00")
+    return digest.hexdigest()[:12]
