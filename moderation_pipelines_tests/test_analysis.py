@@ -9,9 +9,11 @@ from pathlib import Path
 import polars as pl
 import pytest
 
-from moderation_pipelines.analysis import agreement_of_file, consensus_of_file, votes_file
+from moderation_pipelines.agreement.of_file import agreement_of_file
+from moderation_pipelines.consensus.of_file import consensus_of_file
 from moderation_pipelines.foundation.errors import UserError
 from moderation_pipelines.foundation.home import Home
+from moderation_pipelines.ingest.vote_files import votes_file
 from moderation_pipelines_tests.conftest import modpipe
 from moderation_pipelines_tests.test_agreement import published_votes
 

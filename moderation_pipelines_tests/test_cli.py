@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from moderation_pipelines.ingest.tables import VOTES
+from moderation_pipelines.votes.tables import VOTES
 from moderation_pipelines_tests.conftest import DAY, SmallHome, modpipe
 
 VOTE = '{"item_id": "i%d", "policy": "harassment", "label": "%s", "rater_id": "r%d"}\n'

@@ -10,8 +10,8 @@ import pytest
 
 from moderation_pipelines.consensus.labels import consensus_labels, latest_consensus
 from moderation_pipelines.consensus.tables import CONSENSUS
-from moderation_pipelines.ingest.tables import VOTES
 from moderation_pipelines.raters.cards import rater_cards
+from moderation_pipelines.votes.tables import VOTES
 from moderation_pipelines_tests.conftest import DAY, SmallHome
 
 NEXT = DAY + timedelta(days=1)

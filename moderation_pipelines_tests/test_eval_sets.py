@@ -21,7 +21,8 @@ from moderation_pipelines.eval_sets.specs import EvalSetSpec
 from moderation_pipelines.foundation.errors import ReadFailure, UserError
 from moderation_pipelines.foundation.settings import Settings
 from moderation_pipelines.foundation.text import text_sha256
-from moderation_pipelines.ingest.tables import CONTENT, DROPS, VOTES
+from moderation_pipelines.ingest.tables import CONTENT, DROPS
+from moderation_pipelines.votes.tables import VOTES
 from moderation_pipelines_tests.conftest import DAY, SmallHome
 
 SPEC = EvalSetSpec(name="harassment", size=40, stratify_by=("label",), min_per_stratum=2, seed=1)

@@ -14,9 +14,10 @@ from moderation_pipelines.foundation.home import Home
 from moderation_pipelines.foundation.settings import Settings
 from moderation_pipelines.ingest.day import ingest_day
 from moderation_pipelines.ingest.landing import landing_days
-from moderation_pipelines.ingest.tables import CONTENT, QUARANTINE, VOTES
+from moderation_pipelines.ingest.tables import CONTENT, QUARANTINE
 from moderation_pipelines.policies.policy import Policies, load_policies
 from moderation_pipelines.tables.warehouse import Warehouse
+from moderation_pipelines.votes.tables import VOTES
 from moderation_pipelines_tests.conftest import modpipe, real_home
 
 pytestmark = pytest.mark.homes

@@ -13,7 +13,8 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from moderation_pipelines.foundation.text import normalised_text, side_of, text_sha256
-from moderation_pipelines.ingest.tables import CONTENT, DROPS, QUARANTINE, VOTES
+from moderation_pipelines.ingest.tables import CONTENT, DROPS, QUARANTINE
+from moderation_pipelines.votes.tables import VOTES
 from moderation_pipelines_tests.conftest import DAY, SmallHome
 
 VOTE = {"item_id": "i1", "policy": "harassment", "label": "fine", "rater_id": "r1"}

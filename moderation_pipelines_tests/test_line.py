@@ -15,12 +15,13 @@ from moderation_pipelines.accounting.tables import VALIDATIONS
 from moderation_pipelines.agreement.tables import AGREEMENT
 from moderation_pipelines.eval_sets.release import eval_set_names, releases
 from moderation_pipelines.foundation.home import Home
-from moderation_pipelines.ingest.tables import CONTENT, DROPS, QUARANTINE, VOTES
+from moderation_pipelines.ingest.tables import CONTENT, DROPS, QUARANTINE
 from moderation_pipelines.judging.tables import SCORES
 from moderation_pipelines.metrics.tables import METRICS
 from moderation_pipelines.raters.tables import RATERS
 from moderation_pipelines.sample.generate import BIASED, CARELESS, FAST, sample_files
 from moderation_pipelines.tables.warehouse import Warehouse
+from moderation_pipelines.votes.tables import VOTES
 from moderation_pipelines_tests.conftest import ROOT, modpipe
 
 Line = tuple[Home, "subprocess.CompletedProcess[str]"]

@@ -15,11 +15,11 @@ from moderation_pipelines.definitions import build_defs
 from moderation_pipelines.foundation.errors import ReadFailure
 from moderation_pipelines.foundation.settings import Settings
 from moderation_pipelines.ingest.landing import landing_days
-from moderation_pipelines.ingest.tables import VOTES
 from moderation_pipelines.orchestration.drop_sensor import MAX_ATTEMPTS, RunState, SeenState, plan, window_fingerprints
 from moderation_pipelines.orchestration.jobs import console_from
 from moderation_pipelines.orchestration.runner import instance_of, run_line
 from moderation_pipelines.orchestration.stages import all_stages
+from moderation_pipelines.votes.tables import VOTES
 from moderation_pipelines.wiring.pipeline import Pipeline
 from moderation_pipelines_tests.conftest import DAY, ROOT, SmallHome
 

@@ -15,11 +15,12 @@ def page() -> str:
         "",
         "Made from each stage's `tables.py` by `make docs`. Daily tables lie under",
         "`data/warehouse/<table>/drop_date=YYYY-MM-DD/part-0.parquet`, the others as",
-        "`data/warehouse/<table>/part-0.parquet`. `modpipe sql` has them all by these names, with a column `known_at`: since",
-        "when a row is known.",
+        "`data/warehouse/<table>/part-0.parquet`. `modpipe sql` has them all by these names, with a column `known_at`:",
+        "since when a row is known.",
         "",
-        "Facts of a column: *null* may be null; *text* holds item text and is never shown outside the table; *volatile* may",
-        "differ when an old day is made again; *about* names whom the row is about. Bounds are inclusive.",
+        "Facts of a column: *null* may be null; *text* holds item text and is never shown outside the table;",
+        "*volatile* may differ when an old day is made again; *about* names whom the row is about. Bounds are",
+        "inclusive.",
     ]
     for stage in all_stages():
         for table in stage.tables:

@@ -13,9 +13,10 @@ from moderation_pipelines.agreement.daily import (
     voted_with_items,
 )
 from moderation_pipelines.agreement.tables import AGREEMENT, DISAGREEMENTS, GUIDELINE_COMPARISONS, RATER_PAIRS
-from moderation_pipelines.ingest.tables import CONTENT, VOTES
+from moderation_pipelines.ingest.tables import CONTENT
 from moderation_pipelines.policies.policy import Policies, usable_policies
 from moderation_pipelines.tables.table import Table
+from moderation_pipelines.votes.tables import VOTES
 from moderation_pipelines.wiring.day_run import DayRun, Span
 from moderation_pipelines.wiring.partitions import Days
 from moderation_pipelines.wiring.table_assets import one, tables_asset

@@ -12,7 +12,8 @@ from typing import Literal
 
 import numpy as np
 
-from moderation_pipelines.agreement.patterns import FloatArray, Patterns, Samples
+from moderation_pipelines.agreement.patterns import Patterns, Samples
+from moderation_pipelines.stats.arrays import FloatArray
 
 Metric = Literal["nominal", "ordinal", "interval", "ratio"]
 ChanceModel = Literal["gwet", "fleiss", "brennan_prediger"]

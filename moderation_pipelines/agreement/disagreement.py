@@ -9,9 +9,10 @@ import numpy as np
 import polars as pl
 
 from moderation_pipelines.agreement.notes import FEW_ITEMS
-from moderation_pipelines.agreement.patterns import FloatArray, IntArray, Patterns
+from moderation_pipelines.agreement.patterns import Patterns
 from moderation_pipelines.agreement.raters import RaterPairs, cohen_kappas, rater_pairs, too_many_pairs
 from moderation_pipelines.agreement.slices import slices_of
+from moderation_pipelines.stats.arrays import FloatArray, IntArray
 from moderation_pipelines.stats.intervals import (
     UNDEFINED,
     percentile_interval,

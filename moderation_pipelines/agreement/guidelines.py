@@ -10,8 +10,9 @@ import numpy as np
 import polars as pl
 
 from moderation_pipelines.agreement.coefficients import krippendorff_alpha, percent_agreement
-from moderation_pipelines.agreement.patterns import FloatArray, Patterns, Samples
+from moderation_pipelines.agreement.patterns import Patterns, Samples
 from moderation_pipelines.agreement.slices import slices_of
+from moderation_pipelines.stats.arrays import FloatArray
 from moderation_pipelines.stats.intervals import UNDEFINED, Interval, percentile_interval, seed_from
 from moderation_pipelines.stats.multiplicity import benjamini_hochberg
 from moderation_pipelines.votes.by_item import VotesSource, as_lazy, item_votes

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from moderation_pipelines.agreement.patterns import FloatArray, Patterns
+from moderation_pipelines.agreement.patterns import Patterns
+from moderation_pipelines.stats.arrays import FloatArray
 
 FEW_ITEMS = 10
 HIGH_AGREEMENT = 0.9

@@ -20,7 +20,7 @@ from moderation_pipelines.agreement.coefficients import (
     prevalence,
     specific_agreement,
 )
-from moderation_pipelines.agreement.patterns import FloatArray, Patterns, Samples
+from moderation_pipelines.agreement.patterns import Patterns, Samples
 from moderation_pipelines.agreement.raters import (
     UNDEFINED,
     Estimate,
@@ -32,6 +32,7 @@ from moderation_pipelines.agreement.raters import (
     too_many_pairs,
 )
 from moderation_pipelines.agreement.slices import Slice, slices_of
+from moderation_pipelines.stats.arrays import FloatArray
 from moderation_pipelines.stats.intervals import (
     Interval,
     bca_interval,

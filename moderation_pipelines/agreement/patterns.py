@@ -12,10 +12,9 @@ from dataclasses import dataclass
 from functools import cached_property
 
 import numpy as np
-from numpy.typing import NDArray
 
-FloatArray = NDArray[np.float64]
-IntArray = NDArray[np.int64]
+from moderation_pipelines.stats.arrays import FloatArray, IntArray
+
 _CELLS = 4_000_000
 
 

@@ -6,7 +6,8 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from moderation_pipelines.agreement.patterns import FloatArray, IntArray, Patterns
+from moderation_pipelines.agreement.patterns import Patterns
+from moderation_pipelines.stats.arrays import FloatArray, IntArray
 from moderation_pipelines.votes.by_item import Block, ItemVotes
 
 _WORD_BITS = 62

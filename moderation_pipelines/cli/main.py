@@ -704,7 +704,7 @@ def agreement_command(
     format_: Annotated[Format, typer.Option("--format", help="How to print the rows.")] = Format.table,
 ) -> None:
     """Every agreement coefficient of a file of votes, with intervals and notes."""
-    from moderation_pipelines.analysis import agreement_of_file
+    from moderation_pipelines.agreement.of_file import agreement_of_file
 
     names = _names(labels)
     frame, notes = agreement_of_file(file, scale.value, by or [], replicates, interval.value, names)
@@ -731,7 +731,7 @@ def consensus_command(
     format_: Annotated[Format, typer.Option("--format", help="How to print the rows.")] = Format.table,
 ) -> None:
     """A label for every item of a file of votes."""
-    from moderation_pipelines.analysis import consensus_of_file
+    from moderation_pipelines.consensus.of_file import consensus_of_file
     from moderation_pipelines.tables.store import replacing
 
     if ordered and not labels:
@@ -762,8 +762,8 @@ def compare(
     format_: Annotated[Format, typer.Option("--format", help="How to print the rows.")] = Format.table,
 ) -> None:
     """Two judges on one release, or one judge on two releases: paired differences with intervals and tests."""
-    from moderation_pipelines.analysis import comparison
     from moderation_pipelines.eval_sets.release import find_release, releases
+    from moderation_pipelines.metrics.asked import comparison
 
     place = find_home(home)
     replicates = Settings.from_env().bootstrap_replicates

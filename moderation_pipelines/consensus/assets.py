@@ -6,8 +6,8 @@ import polars as pl
 
 from moderation_pipelines.consensus.labels import chosen_methods, consensus_labels, consensus_methods_table
 from moderation_pipelines.consensus.tables import CONSENSUS, CONSENSUS_METHODS
-from moderation_pipelines.ingest.tables import VOTES
 from moderation_pipelines.policies.policy import usable_policies
+from moderation_pipelines.votes.tables import VOTES
 from moderation_pipelines.wiring.day_run import DayRun, Span
 from moderation_pipelines.wiring.partitions import Days
 from moderation_pipelines.wiring.table_assets import one, tables_asset

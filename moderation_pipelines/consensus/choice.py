@@ -8,9 +8,10 @@ from dataclasses import dataclass
 import numpy as np
 
 from moderation_pipelines.consensus.methods import FALLBACK, METHODS, Aggregate, Method, aggregate
+from moderation_pipelines.stats.arrays import IntArray
 from moderation_pipelines.stats.intervals import UNDEFINED, Interval, wilson_interval
 from moderation_pipelines.stats.paired import mcnemar_exact
-from moderation_pipelines.votes.matrix import IntArray, VoteMatrix
+from moderation_pipelines.votes.matrix import VoteMatrix
 
 MIN_GOLD = 30
 FOLDS = 5

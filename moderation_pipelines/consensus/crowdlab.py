@@ -10,7 +10,8 @@ from dataclasses import dataclass
 import numpy as np
 
 from moderation_pipelines.consensus.methods import decided
-from moderation_pipelines.votes.matrix import FloatArray, VoteMatrix
+from moderation_pipelines.stats.arrays import FloatArray
+from moderation_pipelines.votes.matrix import VoteMatrix
 
 _LEAST_WEIGHT = 1e-6
 

@@ -8,7 +8,8 @@ from typing import TypedDict, Unpack
 import numpy as np
 
 from moderation_pipelines.consensus.em import ConfusionModel, Fit, expectation_maximisation, pooled_confusion
-from moderation_pipelines.votes.matrix import FloatArray, IntArray, VoteMatrix
+from moderation_pipelines.stats.arrays import FloatArray, IntArray
+from moderation_pipelines.votes.matrix import VoteMatrix
 
 RESTARTS = 3
 _SMALLEST = 1e-9

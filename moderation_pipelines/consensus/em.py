@@ -12,7 +12,8 @@ from typing import Protocol
 
 import numpy as np
 
-from moderation_pipelines.votes.matrix import Chunk, FloatArray, IntArray, VoteMatrix
+from moderation_pipelines.stats.arrays import FloatArray, IntArray
+from moderation_pipelines.votes.matrix import Chunk, VoteMatrix
 
 
 class ConfusionModel(Protocol):

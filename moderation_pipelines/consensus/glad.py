@@ -7,7 +7,8 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from moderation_pipelines.votes.matrix import Chunk, FloatArray, IntArray, VoteMatrix
+from moderation_pipelines.stats.arrays import FloatArray, IntArray
+from moderation_pipelines.votes.matrix import Chunk, VoteMatrix
 
 _LARGEST = 8.0
 

@@ -12,7 +12,8 @@ from moderation_pipelines.consensus.dawid_skene import RESTARTS, dawid_skene, ma
 from moderation_pipelines.consensus.em import Fit
 from moderation_pipelines.consensus.glad import glad
 from moderation_pipelines.policies.policy import AggregationMethod
-from moderation_pipelines.votes.matrix import Chunk, FloatArray, IntArray, VoteMatrix
+from moderation_pipelines.stats.arrays import FloatArray, IntArray
+from moderation_pipelines.votes.matrix import Chunk, VoteMatrix
 
 Method = AggregationMethod
 METHODS: tuple[Method, ...] = get_args(Method)

@@ -10,7 +10,7 @@ import numpy as np
 import polars as pl
 
 from moderation_pipelines.consensus.labels import decided_by_authority
-from moderation_pipelines.stats.intervals import FloatArray
+from moderation_pipelines.stats.arrays import FloatArray
 
 _EXACT = 5000
 _DIGITS = 6

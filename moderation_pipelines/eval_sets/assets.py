@@ -12,9 +12,10 @@ from moderation_pipelines.eval_sets.listing import keep_outcomes, kept_outcomes,
 from moderation_pipelines.eval_sets.release import Published
 from moderation_pipelines.eval_sets.tables import RELEASES
 from moderation_pipelines.foundation.errors import UserError
-from moderation_pipelines.ingest.tables import CONTENT, DROPS, VOTES
+from moderation_pipelines.ingest.tables import CONTENT, DROPS
 from moderation_pipelines.policies.policy import usable_policies
 from moderation_pipelines.tables.table import Table
+from moderation_pipelines.votes.tables import VOTES
 from moderation_pipelines.wiring.day_run import DayRun, Span
 from moderation_pipelines.wiring.partitions import Days
 from moderation_pipelines.wiring.pipeline import Pipeline

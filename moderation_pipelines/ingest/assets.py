@@ -4,8 +4,9 @@ from collections.abc import Iterator
 from typing import Any
 
 from moderation_pipelines.ingest.day import ingest_day
-from moderation_pipelines.ingest.tables import CONTENT, DROPS, QUARANTINE, VOTES
+from moderation_pipelines.ingest.tables import CONTENT, DROPS, QUARANTINE
 from moderation_pipelines.policies.policy import load_policies_leniently
+from moderation_pipelines.votes.tables import VOTES
 from moderation_pipelines.wiring.day_run import DayRun, Span
 from moderation_pipelines.wiring.partitions import Days
 from moderation_pipelines.wiring.table_assets import Check, Checked, Made, tables_asset

@@ -23,13 +23,14 @@ from moderation_pipelines.ingest.language import detected_locales
 from moderation_pipelines.ingest.readers import DropRejected, read_rows
 from moderation_pipelines.ingest.rules import REQUIRED, checked_batch, finished_content, finished_votes
 from moderation_pipelines.ingest.sides import pin_eval_share
-from moderation_pipelines.ingest.tables import CONTENT, DROPS, QUARANTINE, VOTES
+from moderation_pipelines.ingest.tables import CONTENT, DROPS, QUARANTINE
 from moderation_pipelines.policies.policy import Policies
 from moderation_pipelines.tables.store import staging as staging_folder
 from moderation_pipelines.tables.table import Table
 from moderation_pipelines.tables.text_columns import sides, text_hashes
 from moderation_pipelines.tables.warehouse import Warehouse
 from moderation_pipelines.votes.repeats import REPEAT_KEY, mark_current, takes_last
+from moderation_pipelines.votes.tables import VOTES
 
 Progress = Callable[[str, int], None]
 BUCKET_ROWS = 500_000

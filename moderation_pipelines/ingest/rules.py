@@ -16,14 +16,15 @@ import polars as pl
 from moderation_pipelines.foundation.errors import did_you_mean, nearest
 from moderation_pipelines.ingest.landing import Feed
 from moderation_pipelines.ingest.readers import RawRow
-from moderation_pipelines.ingest.tables import CONTENT, QUARANTINE, VOTES
+from moderation_pipelines.ingest.tables import CONTENT, QUARANTINE
 from moderation_pipelines.policies.policy import Policies
 from moderation_pipelines.tables.column import UTC as UTC_TIME
+from moderation_pipelines.votes.tables import VOTE_KINDS, VOTES
 
 ID_LIMIT = 256
 TEXT_LIMIT = 1_000_000
 SHOWN_VALUE = 40
-KINDS = ("vote", "gold", "adjudication", "audit")
+
 REQUIRED: dict[Feed, tuple[str, ...]] = {
     "content": ("item_id", "text"),
     "labels": ("item_id", "policy", "label"),
@@ -201,8 +202,8 @@ def _text_list(value: Any) -> list[str] | None:
 
 def _vote_kind(value: Any) -> str | None:
     text = _plain(value)
-    if text is not None and text not in KINDS:
-        raise Unfit("unknown_kind", f"{shown(text)} is not a kind{did_you_mean(text, KINDS)}")
+    if text is not None and text not in VOTE_KINDS:
+        raise Unfit("unknown_kind", f"{shown(text)} is not a kind{did_you_mean(text, VOTE_KINDS)}")
     return text
 
 

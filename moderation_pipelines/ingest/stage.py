@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from moderation_pipelines.ingest.tables import CONTENT, DROPS, QUARANTINE, VOTES
+from moderation_pipelines.ingest.tables import CONTENT, DROPS, QUARANTINE
+from moderation_pipelines.votes.tables import VOTES
 from moderation_pipelines.wiring.stage import Stage
 
 STAGE = Stage(

@@ -2,17 +2,12 @@
 
 from __future__ import annotations
 
-from moderation_pipelines.tables.column import count, day, flag, integer, moment, number, share, text, texts
+from moderation_pipelines.tables.column import count, moment, share, text, texts
 from moderation_pipelines.tables.table import Table
-from moderation_pipelines.tables.vocabulary import DROP_FILE, ITEM_ID, POLICY, RATER_ID
+from moderation_pipelines.tables.vocabulary import DELIVERED, DROP_FILE, EXTRA, ITEM_ID, LINE
 
 FEEDS = ("content", "labels")
-KINDS = ("vote", "gold", "adjudication", "audit")
 SIDES = ("eval", "development")
-
-_DELIVERED = day("day folder the file was delivered to")
-_LINE = integer("line of the row in the file, from 1 (CSV: first line of the row; Parquet: row number)", minimum=1)
-_EXTRA = text("every other field delivered, as JSON; null without one", nullable=True, holds_text=True)
 
 DROPS = Table(
     "drops",
@@ -20,7 +15,7 @@ DROPS = Table(
     ("feed", "drop_date", "drop_file"),
     {
         "feed": text("feed the file belongs to", one_of=FEEDS),
-        "drop_date": _DELIVERED,
+        "drop_date": DELIVERED,
         "drop_file": DROP_FILE,
         "sha256": text("SHA-256 of the file's bytes as delivered; null if it could not be read", nullable=True),
         "bytes": count("size as delivered", unit="bytes"),
@@ -39,9 +34,9 @@ QUARANTINE = Table(
     ("feed", "drop_date", "drop_file", "drop_line"),
     {
         "feed": text("feed the row belongs to", one_of=FEEDS),
-        "drop_date": _DELIVERED,
+        "drop_date": DELIVERED,
         "drop_file": DROP_FILE,
-        "drop_line": _LINE,
+        "drop_line": LINE,
         "rule": text("first rule the row broke"),
         "column": text("column the rule is about; null when it is about the whole row", nullable=True),
         "value": text(
@@ -80,38 +75,9 @@ CONTENT = Table(
             nullable=True,
         ),
         "side": text("side of the item, from text_sha256; it never changes", one_of=SIDES),
-        "extra": _EXTRA,
-        "drop_date": _DELIVERED,
+        "extra": EXTRA,
+        "drop_date": DELIVERED,
         "drop_file": DROP_FILE,
-        "drop_line": _LINE,
-    },
-)
-
-VOTES = Table(
-    "votes",
-    "one vote",
-    ("vote_id", "drop_date"),
-    {
-        "vote_id": text("vote id; derived from day, file and line when none was delivered"),
-        "item_id": ITEM_ID,
-        "policy": POLICY,
-        "rater_id": RATER_ID.with_(meaning="rater id; null for an anonymous vote", nullable=True),
-        "pool": text("vendor, site or shift of the rater; null when not given", nullable=True),
-        "rater_locale": text("BCP 47 tag of the rater; null when not given", nullable=True, may_null=True),
-        "label": text("label the rater gave"),
-        "kind": text("kind of vote", one_of=KINDS),
-        "guideline": text("guideline version the rater worked by; null when not given", nullable=True),
-        "labeled_at": moment("time of the vote; null when not given", nullable=True, may_null=True),
-        "seconds": number("time taken; null when not given", nullable=True, may_null=True, minimum=0, unit="s"),
-        "confidence": share("the rater's own confidence; null when not given", may_null=True),
-        "rationale": text("the rater's reason; null when not given", nullable=True, may_null=True, holds_text=True),
-        "is_current": flag(
-            "counts among the rater's repeats of that day (policy's on_repeat); decided again over the window"
-        ),
-        "is_abstain": flag('the label means "no answer": counted, never a class'),
-        "extra": _EXTRA,
-        "drop_date": _DELIVERED,
-        "drop_file": DROP_FILE,
-        "drop_line": _LINE,
+        "drop_line": LINE,
     },
 )

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from moderation_pipelines.stats.intervals import FloatArray
+from moderation_pipelines.stats.arrays import FloatArray
 
 RATES = ("accuracy", "precision", "recall", "fpr", "fnr", "prevalence", "flag_rate")
 PROBABILITY_METRICS = ("auroc", "average_precision", "brier", "ece")

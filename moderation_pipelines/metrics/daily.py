@@ -21,10 +21,10 @@ from moderation_pipelines.metrics.classification import (
     label_metrics,
 )
 from moderation_pipelines.metrics.tables import METRICS
+from moderation_pipelines.stats.arrays import FloatArray
 from moderation_pipelines.stats.bootstrap import bootstrap_weights
 from moderation_pipelines.stats.intervals import (
     UNDEFINED,
-    FloatArray,
     Interval,
     effective_sample_size,
     percentile_interval,

@@ -7,8 +7,9 @@ from dataclasses import dataclass
 import numpy as np
 
 from moderation_pipelines.metrics.classification import confusion_sums, label_metrics
+from moderation_pipelines.stats.arrays import FloatArray
 from moderation_pipelines.stats.bootstrap import bootstrap_weights
-from moderation_pipelines.stats.intervals import UNDEFINED, FloatArray, Interval, t_interval
+from moderation_pipelines.stats.intervals import UNDEFINED, Interval, t_interval
 
 COMPARED = ("precision", "recall", "f1", "accuracy", "fpr")
 

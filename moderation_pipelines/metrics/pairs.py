@@ -13,7 +13,8 @@ from moderation_pipelines.eval_sets.release import Release
 from moderation_pipelines.metrics.daily import sliced_items, slices
 from moderation_pipelines.metrics.paired import Difference, paired_differences
 from moderation_pipelines.metrics.tables import COMPARISONS, SLICES
-from moderation_pipelines.stats.intervals import UNDEFINED, FloatArray, seed_from
+from moderation_pipelines.stats.arrays import FloatArray
+from moderation_pipelines.stats.intervals import UNDEFINED, seed_from
 from moderation_pipelines.stats.multiplicity import benjamini_hochberg
 from moderation_pipelines.stats.paired import mcnemar_exact
 

@@ -4,10 +4,10 @@ from typing import Any
 
 import polars as pl
 
-from moderation_pipelines.ingest.tables import VOTES
 from moderation_pipelines.policies.policy import usable_policies
 from moderation_pipelines.raters.cards import rater_cards
 from moderation_pipelines.raters.tables import RATERS
+from moderation_pipelines.votes.tables import VOTES
 from moderation_pipelines.wiring.day_run import DayRun, Span
 from moderation_pipelines.wiring.partitions import Days
 from moderation_pipelines.wiring.table_assets import one, tables_asset

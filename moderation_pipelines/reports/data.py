@@ -17,7 +17,7 @@ from moderation_pipelines.eval_sets.release import Release, current_release, rel
 from moderation_pipelines.eval_sets.specs import load_specs_leniently
 from moderation_pipelines.foundation.home import Home
 from moderation_pipelines.foundation.settings import Settings
-from moderation_pipelines.ingest.tables import CONTENT, DROPS, QUARANTINE, VOTES
+from moderation_pipelines.ingest.tables import CONTENT, DROPS, QUARANTINE
 from moderation_pipelines.judging.tables import JUDGE_RUNS, SCORES
 from moderation_pipelines.metrics.tables import COMPARISONS, METRICS
 from moderation_pipelines.policies.policy import Policies
@@ -26,6 +26,7 @@ from moderation_pipelines.probes.thresholds import ProbesThresholds
 from moderation_pipelines.raters.tables import RATERS
 from moderation_pipelines.rendering.pages import decimal, span
 from moderation_pipelines.tables.warehouse import Warehouse
+from moderation_pipelines.votes.tables import VOTES
 from moderation_pipelines.wiring.thresholds import load_thresholds
 
 Row = dict[str, Any]

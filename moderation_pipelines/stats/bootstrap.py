@@ -7,7 +7,7 @@ from collections.abc import Iterator
 import numpy as np
 from numpy.typing import NDArray
 
-from moderation_pipelines.stats.intervals import FloatArray
+from moderation_pipelines.stats.arrays import FloatArray
 
 _CHUNK = 4_000_000
 

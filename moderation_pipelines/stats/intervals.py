@@ -7,9 +7,8 @@ from dataclasses import dataclass
 from statistics import NormalDist
 
 import numpy as np
-from numpy.typing import NDArray
 
-FloatArray = NDArray[np.float64]
+from moderation_pipelines.stats.arrays import FloatArray
 
 
 @dataclass(frozen=True)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from moderation_pipelines.stats.intervals import FloatArray
+from moderation_pipelines.stats.arrays import FloatArray
 
 
 @dataclass(frozen=True)

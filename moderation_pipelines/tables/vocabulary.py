@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import polars as pl
 
-from moderation_pipelines.tables.column import Column, count, day, estimate, share, text
+from moderation_pipelines.tables.column import Column, count, day, estimate, integer, share, text
 
 LABEL_PROBABILITIES = pl.List(pl.Struct({"label": pl.String(), "probability": pl.Float64()}))
 
@@ -18,6 +18,9 @@ NOTE = text("reason why a value is null or misleading; null when there is none",
 SLICE_VALUE = text("value of the slice; null for all", nullable=True)
 DROP_DATE = day("the day")
 DROP_FILE = text("file name inside the day folder")
+DELIVERED = day("day folder the file was delivered to")
+LINE = integer("line of the row in the file, from 1 (CSV: first line of the row; Parquet: row number)", minimum=1)
+EXTRA = text("every other field delivered, as JSON; null without one", nullable=True, holds_text=True)
 WINDOW_DAY = day("last day of the window")
 SCORED_DAY = day("day it was scored for")
 

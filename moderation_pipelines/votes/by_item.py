@@ -17,8 +17,8 @@ import numpy as np
 import polars as pl
 from numpy.typing import NDArray
 
-from moderation_pipelines.agreement.patterns import IntArray
 from moderation_pipelines.foundation.errors import did_you_mean
+from moderation_pipelines.stats.arrays import IntArray
 from moderation_pipelines.votes.scale import SET_SEPARATOR, Scale
 
 UNKNOWN = "unknown"

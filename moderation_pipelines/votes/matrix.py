@@ -13,10 +13,9 @@ import numpy as np
 import polars as pl
 from numpy.typing import NDArray
 
+from moderation_pipelines.stats.arrays import FloatArray, IntArray
 from moderation_pipelines.votes.by_item import ItemVotes
 
-FloatArray = NDArray[np.float64]
-IntArray = NDArray[np.int64]
 _CHUNK_VOTES = 400_000
 _THREADS = 2
 T = TypeVar("T")

@@ -153,3 +153,8 @@ def scale_of_votes(votes: pl.LazyFrame, kind: Kind) -> Scale:
         return Scale(tuple(sorted(labels)), kind)
     numeric = kind in ("interval", "ratio")
     return Scale(tuple(ordered), kind, tuple(float(x) for x in ordered) if numeric else None)
+
+
+def scale_of(labels: Sequence[str], kind: Kind) -> Scale:
+    numeric = kind in ("interval", "ratio")
+    return Scale(tuple(labels), kind, tuple(float(x) for x in labels) if numeric else None)

@@ -6,9 +6,9 @@ import polars as pl
 
 from moderation_pipelines.foundation.errors import Problem, did_you_mean
 from moderation_pipelines.foundation.home import Home
-from moderation_pipelines.ingest.tables import VOTES
 from moderation_pipelines.policies.policy import Policies, usable_policies
 from moderation_pipelines.tables.warehouse import Warehouse
+from moderation_pipelines.votes.tables import VOTES
 from moderation_pipelines.votes.window import unknown_labels
 
 
