@@ -39,7 +39,7 @@ def _matrix(source: Any) -> Any:
 
 
 def dawid_skene(path: Path) -> Any:
-    from moderation_pipelines.consensus.dawid_skene import dawid_skene
+    from moderation_pipelines.consensus.confusion_models import dawid_skene
 
     fit = dawid_skene(_matrix(path), restarts=1)
     return {"iterations": fit.iterations, "converged": fit.converged}
@@ -47,26 +47,26 @@ def dawid_skene(path: Path) -> Any:
 
 def dawid_skene_10(frame: pl.DataFrame) -> Any:
     """Ten iterations from a frame in memory, as crowd-kit is measured."""
-    from moderation_pipelines.consensus.dawid_skene import dawid_skene
+    from moderation_pipelines.consensus.confusion_models import dawid_skene
 
     return dawid_skene(_matrix(frame), restarts=1, max_iterations=10, tolerance=-1).iterations
 
 
 def one_coin_10(frame: pl.DataFrame) -> Any:
-    from moderation_pipelines.consensus.dawid_skene import one_coin
+    from moderation_pipelines.consensus.confusion_models import one_coin
 
     return one_coin(_matrix(frame), restarts=1, max_iterations=10, tolerance=-1).iterations
 
 
 def mace(path: Path) -> Any:
-    from moderation_pipelines.consensus.dawid_skene import mace
+    from moderation_pipelines.consensus.confusion_models import mace
 
     fit = mace(_matrix(path), restarts=1)
     return {"iterations": fit.iterations, "converged": fit.converged}
 
 
 def glad(path: Path) -> Any:
-    from moderation_pipelines.consensus.glad import glad
+    from moderation_pipelines.consensus.glad_model import glad
 
     fit = glad(_matrix(path))
     return {"iterations": fit.iterations, "converged": fit.converged}

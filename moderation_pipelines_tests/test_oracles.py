@@ -15,9 +15,9 @@ from moderation_pipelines.agreement.coefficients import ChanceModel, krippendorf
 from moderation_pipelines.agreement.pack import agreement
 from moderation_pipelines.agreement.raters import cohen_kappas, conger_kappa
 from moderation_pipelines.agreement.slices import Slice, slices_of
+from moderation_pipelines.consensus.confusion_models import dawid_skene, one_coin
 from moderation_pipelines.consensus.crowdlab import crowdlab
-from moderation_pipelines.consensus.dawid_skene import dawid_skene, one_coin
-from moderation_pipelines.consensus.glad import glad
+from moderation_pipelines.consensus.glad_model import glad
 from moderation_pipelines.votes.by_item import item_votes
 from moderation_pipelines.votes.matrix import VoteMatrix, vote_matrix
 from moderation_pipelines.votes.scale import Scale, Weighting, agreement_weights

@@ -7,7 +7,8 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from moderation_pipelines.consensus.methods import FALLBACK, METHODS, Aggregate, Method, aggregate
+from moderation_pipelines.consensus.aggregate import FALLBACK, aggregate
+from moderation_pipelines.consensus.method import METHODS, Aggregate
 from moderation_pipelines.stats.arrays import IntArray
 from moderation_pipelines.stats.intervals import UNDEFINED, Interval, wilson_interval
 from moderation_pipelines.stats.paired import mcnemar_exact
@@ -26,7 +27,7 @@ class Measured:
     in labels on an ordered scale, of items that got a label. ``p_value``: exact McNemar against the chosen method.
     """
 
-    method: Method
+    method: str
     is_chosen: bool
     n_gold: int
     n_right: int
@@ -46,9 +47,9 @@ def measure_methods(
     gold: IntArray,
     violating: Sequence[bool],
     ordinal: bool,
-    wanted: Method | None,
+    wanted: str | None,
     taught: IntArray | None = None,
-    methods: Sequence[Method] = METHODS,
+    methods: Sequence[str] | None = None,
 ) -> list[Measured]:
     """Every method's accuracy on gold items with votes, and which is chosen. In the order of METHODS.
 
@@ -62,7 +63,7 @@ def measure_methods(
     More than 100,000 votes are cut to as many, gold items with few votes first: a choice between methods needs no
     more. The note says if gold was cut.
     """
-    methods = [m for m in methods if ordinal or m != "median"]
+    methods = [m for m in methods or METHODS.names if ordinal or not METHODS[m].needs_order]
     taught = np.full(votes.n_items, -1) if taught is None else np.where(gold >= 0, -1, taught)
     n_all = int(((gold >= 0) & (votes.votes > 0)).sum())
     keep = _within_limit(votes, gold)
@@ -100,11 +101,11 @@ def measure_methods(
 
 
 def _remark(
-    method: Method,
-    chosen: Method,
-    order: Sequence[Method],
-    wanted: Method | None,
-    n_right: dict[Method, int],
+    method: str,
+    chosen: str,
+    order: Sequence[str],
+    wanted: str | None,
+    n_right: dict[str, int],
     cut: str,
 ) -> str | None:
     """Why the chosen method was chosen, and what was as good or better."""
@@ -118,7 +119,7 @@ def _remark(
 
 
 def _unmeasured(
-    votes: VoteMatrix, gold: IntArray, method: Method, is_chosen: bool, n_gold: int, ordinal: bool, cut: str
+    votes: VoteMatrix, gold: IntArray, method: str, is_chosen: bool, n_gold: int, ordinal: bool, cut: str
 ) -> Measured:
     note = f"not measured: {n_gold} gold items with votes, {MIN_GOLD} are needed{cut}"
     fit = aggregate(votes, method, gold, ordinal) if is_chosen and votes.n_votes else None
@@ -139,12 +140,12 @@ def _within_limit(votes: VoteMatrix, gold: IntArray) -> np.ndarray:
 
 
 def _cross_validated(
-    votes: VoteMatrix, gold: IntArray, taught: IntArray, method: Method, ordinal: bool
+    votes: VoteMatrix, gold: IntArray, taught: IntArray, method: str, ordinal: bool
 ) -> tuple[IntArray, Aggregate]:
     """Labels of the gold items by fits that did not know them; and the fit that knows all gold."""
     everything = np.where(gold >= 0, gold, taught)
     whole = aggregate(votes, method, everything, ordinal)
-    if method in ("majority", "median"):
+    if not METHODS[method].learns:
         return aggregate(votes, method, None, ordinal).label, whole
     found = np.full(votes.n_items, -1)
     places = np.flatnonzero(gold >= 0)

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from moderation_pipelines.consensus.methods import decided
+from moderation_pipelines.consensus.decision import decided
 from moderation_pipelines.stats.arrays import FloatArray
 from moderation_pipelines.votes.matrix import VoteMatrix
 

@@ -9,8 +9,8 @@ from datetime import date
 import numpy as np
 import polars as pl
 
+from moderation_pipelines.consensus.aggregate import FALLBACK, aggregate
 from moderation_pipelines.consensus.choice import Measured, measure_methods
-from moderation_pipelines.consensus.methods import FALLBACK, Method, aggregate
 from moderation_pipelines.consensus.tables import CONSENSUS, CONSENSUS_METHODS
 from moderation_pipelines.policies.policy import Policies, Policy
 from moderation_pipelines.stats.intervals import clopper_pearson_interval
@@ -23,7 +23,7 @@ def consensus_labels(
     votes: pl.LazyFrame,
     policies: Policies,
     day: date,
-    methods: Mapping[str, Method] | None = None,
+    methods: Mapping[str, str] | None = None,
     new_tally: NewTally | None = None,
 ) -> pl.DataFrame:
     """The ``consensus`` rows of ``day``: every item x policy voted on that day, from all its votes in the window.
@@ -51,7 +51,7 @@ def consensus_labels(
     return CONSENSUS.picked(pl.concat(frames).lazy()).sort("policy", "item_id").collect()
 
 
-def wanted_method(policy: Policy) -> Method | None:
+def wanted_method(policy: Policy) -> str | None:
     """The aggregation method the policy names; None if it is to be measured."""
     return None if policy.aggregation == "measured" else policy.aggregation
 
@@ -70,7 +70,7 @@ def consensus_methods_table(votes: pl.LazyFrame, policies: Policies, day: date) 
     return CONSENSUS_METHODS.picked(pl.LazyFrame(rows, schema=CONSENSUS_METHODS.schema)).collect()
 
 
-def chosen_methods(table: pl.DataFrame) -> dict[str, Method]:
+def chosen_methods(table: pl.DataFrame) -> dict[str, str]:
     """The chosen method per policy, from ``consensus_methods`` rows of one day."""
     return dict(table.filter("is_chosen").select("policy", "method").iter_rows())
 
@@ -140,7 +140,7 @@ def _voted(votes: pl.DataFrame, policy: Policy) -> _Voted:
     return _Voted(items, votes, _matrix(items["item_id"], counted, policy), gold, only_gold)
 
 
-def _policy_consensus(voted: _Voted, policy: Policy, wanted: Method, day: date) -> pl.DataFrame:
+def _policy_consensus(voted: _Voted, policy: Policy, wanted: str, day: date) -> pl.DataFrame:
     items, labels, has_word = voted.items, policy.label_ids, voted.gold >= 0
     today = voted.votes.lazy().filter((pl.col("drop_date") == day) & (pl.col("kind") != "audit"))
     counts, n_votes = voted.matrix.counts, voted.matrix.votes

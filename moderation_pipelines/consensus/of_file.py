@@ -8,7 +8,7 @@ from pathlib import Path
 import numpy as np
 import polars as pl
 
-from moderation_pipelines.consensus.methods import Method, aggregate
+from moderation_pipelines.consensus.aggregate import aggregate
 from moderation_pipelines.ingest.vote_files import counted_in_file, read_failures_told
 from moderation_pipelines.votes.by_item import as_lazy
 from moderation_pipelines.votes.matrix import matrix_of_ids
@@ -16,7 +16,7 @@ from moderation_pipelines.votes.scale import Scale, scale_of, scale_of_votes
 
 
 def consensus_of_file(
-    path: Path, method: Method, labels: Sequence[str] | None, ordered: bool
+    path: Path, method: str, labels: Sequence[str] | None, ordered: bool
 ) -> tuple[pl.DataFrame, list[str]]:
     """A label per item of a file of votes, and what was left out. Columns item_id, label (null: tied), method (gold for
     items an authority decided), probability, n_votes; sorted.
@@ -36,7 +36,7 @@ def consensus_of_file(
         return _labelled(votes, scale, gold, method, ordered), counted.notes
 
 
-def _labelled(votes: pl.LazyFrame, scale: Scale, gold: pl.DataFrame, method: Method, ordered: bool) -> pl.DataFrame:
+def _labelled(votes: pl.LazyFrame, scale: Scale, gold: pl.DataFrame, method: str, ordered: bool) -> pl.DataFrame:
     held = votes.collect()
     if held["item_id"].null_count():
         raise ValueError(f"{held['item_id'].null_count():,} votes have no item_id; leave them out or name their item")

@@ -10,7 +10,7 @@ import polars as pl
 from moderation_pipelines.auditing.expectation import Expectation, expectation
 from moderation_pipelines.auditing.gx import run_expectations
 from moderation_pipelines.consensus.labels import decided_by_authority
-from moderation_pipelines.consensus.methods import METHODS
+from moderation_pipelines.consensus.method import METHODS
 from moderation_pipelines.eval_sets.tables import EVAL_SET_ITEMS
 from moderation_pipelines.tables.text_columns import sides
 
@@ -74,7 +74,7 @@ def release_expectations(
             "a posterior that does not sum to 1 is broken", column="posterior_sum", min_value=0.9999, max_value=1.0001),
         expectation("method_known", "critical", in_set,
             "every label says what decided it", column="method",
-            value_set=["gold", "adjudication", *METHODS]),
+            value_set=["gold", "adjudication", *METHODS.names]),
         expectation("label_has_support", "critical", between,
             "a label needs votes or an authority behind it", column="support", min_value=1),
         expectation("stratum_present", "critical", null, "weights belong to strata", column="stratum"),

@@ -30,7 +30,7 @@ T = TypeVar("T", bound=Named)
 class Registry(Generic[T]):
     """Everything of one kind, by name, in the order of :attr:`order` and then by name."""
 
-    def __init__(self, kind: str, folder: str, attribute: str, of: type[T], order: str = "") -> None:
+    def __init__(self, kind: str, folder: str, attribute: str, of: type[Any], order: str = "") -> None:
         """``folder``: the package whose modules hold one each; ``attribute``: the name it has there; ``of``: its type.
         ``order``: an attribute of the things to sort by before their names."""
         self.kind, self.folder, self.attribute, self.of, self.order = kind, folder, attribute, of, order

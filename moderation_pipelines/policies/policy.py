@@ -13,11 +13,16 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError
 from moderation_pipelines.foundation.errors import Problem, UserError, did_you_mean
 from moderation_pipelines.foundation.home import Home
 from moderation_pipelines.foundation.located_yaml import Located, model_problems, parse_yaml, read_text
+from moderation_pipelines.foundation.registry import Named, Registry
 
 IDENTIFIER = re.compile(r"[a-z0-9][a-z0-9_-]{0,63}")
 
 
-AggregationMethod = Literal["majority", "median", "weighted_majority", "one_coin", "dawid_skene", "mace", "glad"]
+MEASURED = "measured"
+# Looked up by name when a policy names one: the methods stand on a floor above this one.
+AGGREGATION_METHODS: Registry[Named] = Registry(
+    "consensus_method", "moderation_pipelines.consensus.methods", "METHOD", object
+)
 
 
 class Strict(BaseModel):
@@ -60,7 +65,7 @@ class Policy(Strict):
     on_repeat: Literal["last", "first"] = "last"
     definition: str
     clauses: tuple[Clause, ...] = Field(default=(), strict=False)
-    aggregation: Literal["measured", AggregationMethod] = "measured"
+    aggregation: str = MEASURED
     kpis: Kpis = Field(default_factory=Kpis)
     sha256: str = Field(default="", exclude=True)
     source: str = Field(default="", exclude=True, repr=False)
@@ -139,7 +144,11 @@ def inconsistencies(located: Located) -> list[Problem]:
             found.append(located.problem(("labels",), "no label is violating; mark at least one with violating: true"))
         if all(flags):
             found.append(located.problem(("labels",), "every label is violating; one must have violating: false"))
-    if value.get("aggregation") == "median" and value.get("scale", "nominal") == "nominal":
+    method = value.get("aggregation", MEASURED)
+    if isinstance(method, str) and method != MEASURED and method not in AGGREGATION_METHODS:
+        hint = did_you_mean(method, [MEASURED, *AGGREGATION_METHODS.names])
+        found.append(located.problem(("aggregation",), f'aggregation "{method}" is not known{hint}'))
+    if method == "median" and value.get("scale", "nominal") == "nominal":
         message = "aggregation median needs ordered labels; give scale: ordinal, interval or ratio"
         found.append(located.problem(("aggregation",), message))
     for i, clause in enumerate(clauses):
