@@ -17,7 +17,7 @@ from moderation_pipelines.consensus.crowdlab import crowdlab
 from moderation_pipelines.consensus.decision import decided
 from moderation_pipelines.consensus.em import Fit
 from moderation_pipelines.consensus.glad_model import glad
-from moderation_pipelines.consensus.method import METHODS, Method
+from moderation_pipelines.consensus.method import METHODS
 from moderation_pipelines.consensus.weights import agreement_with_others, rater_weights, weighted_majority
 from moderation_pipelines.votes.matrix import VoteMatrix, vote_matrix
 

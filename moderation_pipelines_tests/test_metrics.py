@@ -8,9 +8,11 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from moderation_pipelines.metrics.classification import (
-    auroc_and_average_precision,
+    auroc,
+    average_precision,
     brier_score,
     expected_calibration_error,
+    ranked,
 )
 from moderation_pipelines.metrics.daily import Scored, slice_metrics
 from moderation_pipelines.stats.intervals import effective_sample_size, percentile_interval, wilson_interval
@@ -155,8 +157,9 @@ def test_probability_metrics_agree_with_scikit_learn() -> None:
         truth = rng.integers(0, 2, 80).astype(float)
         p = np.round(rng.random(80), 1)  # many ties
         w = rng.uniform(0.5, 3, 80)
-        auroc, ap = auroc_and_average_precision(w[None, :], truth, p)
-        assert auroc[0] == pytest.approx(roc_auc_score(truth, p, sample_weight=w), abs=1e-12)
+        sums = ranked(w[None, :], truth, p)
+        area, ap = auroc(sums), average_precision(sums)
+        assert area[0] == pytest.approx(roc_auc_score(truth, p, sample_weight=w), abs=1e-12)
         assert ap[0] == pytest.approx(average_precision_score(truth, p, sample_weight=w), abs=1e-12)
         assert brier_score(w[None, :], truth, p)[0] == pytest.approx(
             brier_score_loss(truth, p, sample_weight=w), abs=1e-12

@@ -11,14 +11,17 @@ import polars as pl
 
 from moderation_pipelines.consensus.purity import violating_probability
 from moderation_pipelines.eval_sets.release import Release
-from moderation_pipelines.metrics.classification import (
-    PROBABILITY_METRICS,
-    RATES,
-    auroc_and_average_precision,
-    brier_score,
-    confusion_sums,
-    expected_calibration_error,
+from moderation_pipelines.metrics.classification import confusion_sums
+from moderation_pipelines.metrics.metric import (
+    METRIC_KINDS,
+    Judged,
+    Metric,
+    Probabilities,
+    denominator,
     label_metrics,
+    of_probabilities,
+    of_sums,
+    probability_metrics,
 )
 from moderation_pipelines.metrics.tables import METRICS
 from moderation_pipelines.stats.arrays import FloatArray
@@ -26,7 +29,6 @@ from moderation_pipelines.stats.bootstrap import bootstrap_weights
 from moderation_pipelines.stats.intervals import (
     UNDEFINED,
     Interval,
-    effective_sample_size,
     percentile_interval,
     seed_from,
     wilson_interval,
@@ -36,9 +38,6 @@ SLICES = ("locale", "surface", "severity", "label_confidence")
 CONFIDENCE_ORDER = ("gold", "adjudication", "0.95 to 1", "0.80 to 0.95", "below 0.80")
 MIN_ITEMS_TO_RESAMPLE = 10
 NO_INTERVAL = "no interval: too few items, or resampling them gives the same value every time"
-
-# Which items each rate is a share of; see RATES.
-_DENOMINATOR = {"precision": "flagged", "recall": "violating", "fnr": "violating", "fpr": "fine"}
 
 
 def label_confidence(method: pl.Expr, probability: pl.Expr) -> pl.Expr:
@@ -95,6 +94,11 @@ class Scored:
         generator = np.random.default_rng(seed + 7)
         for weights in self.samples(replicates, seed):
             yield weights, (generator.random(weights.shape) < self.p_label).astype(np.float64)
+
+    @property
+    def judged(self) -> Judged:
+        """What metrics see of it."""
+        return Judged(self.truth, self.flagged, self.weight)
 
     @property
     def labels_are_sure(self) -> bool:
@@ -198,16 +202,18 @@ def slice_metrics(scored: Scored, replicates: int, seed: int) -> list[dict[str, 
     n_missing = int((~has_verdict).sum())
     n_positive = int(judged.truth.sum())
     sums = confusion_sums(judged.weight[None, :], judged.truth, judged.flagged)
-    points = {k: float(v[0]) for k, v in label_metrics(sums).items()}
+    points = {k: float(v[0]) for k, v in of_sums(sums).items()}
     draws = _replicates(judged, replicates, seed)
     labelled = None if judged.labels_are_sure else _label_replicates(judged, replicates, seed)
     out: list[dict[str, object]] = []
-    for metric, value in points.items():
-        mask = _denominator(metric, judged)
+    known = label_metrics()
+    for name, value in points.items():
+        metric = known[name]
+        mask = denominator(metric, judged.judged)
         n = int(mask.sum())
         interval, how = _interval(metric, value, judged.where(mask), draws)
         low, high = _worst_case(metric, scored)
-        wider = _with_labels(interval, labelled, metric, n)
+        wider = _with_labels(interval, labelled, name, n)
         out.append(_row(metric, value, interval, wider, how, n, n_positive, n_missing, low, high))
 
     has_p = has_verdict & ~np.isnan(scored.p)
@@ -216,10 +222,12 @@ def slice_metrics(scored: Scored, replicates: int, seed: int) -> list[dict[str, 
         p_points, p_draws = _probability_points(sure), _probability_replicates(sure, replicates, seed)
         labelled = None if sure.labels_are_sure else _probability_label_replicates(sure, replicates, seed)
         n, n_positive, n_missing = len(sure.truth), int(sure.truth.sum()), int((~has_p).sum())
-        for metric, value in p_points.items():
-            interval = _resampled(p_draws[metric], n)
-            wider = _with_labels(interval, labelled, metric, n)
-            out.append(_row(metric, value, interval, wider, "bootstrap", n, n_positive, n_missing, None, None))
+        for name, value in p_points.items():
+            interval = _resampled(p_draws[name], n)
+            wider = _with_labels(interval, labelled, name, n)
+            out.append(
+                _row(METRIC_KINDS[name], value, interval, wider, "bootstrap", n, n_positive, n_missing, None, None)
+            )
     return out
 
 
@@ -237,7 +245,7 @@ def _with_labels(interval: Interval, labelled: dict[str, FloatArray] | None, met
 
 
 def _row(
-    metric: str,
+    metric: Metric,
     value: float,
     interval: Interval,
     with_labels: Interval,
@@ -250,7 +258,7 @@ def _row(
 ) -> dict[str, object]:
     undefined = bool(np.isnan(value))
     return {
-        "metric": metric,
+        "metric": metric.name,
         "value": None if undefined else value,
         "ci_low": None if undefined else interval.low,
         "ci_high": None if undefined else interval.high,
@@ -266,48 +274,26 @@ def _row(
     }
 
 
-def _why_undefined(metric: str, n: int) -> str:
-    reasons = {
-        "precision": "no item was flagged",
-        "recall": "no violating item has a verdict",
-        "fnr": "no violating item has a verdict",
-        "fpr": "no fine item has a verdict",
-        "f1": "no item with a verdict violates, and none was flagged",
-        "cohen_kappa": "labels and judge are one single class",
-        "auroc": "only one class is there",
-        "average_precision": "no violating item is there",
-    }
-    return "undefined: " + (
-        "no item has a verdict" if n == 0 and metric not in reasons else reasons.get(metric, "no data")
-    )
+def _why_undefined(metric: Metric, n: int) -> str:
+    return "undefined: " + (metric.undefined or ("no item has a verdict" if n == 0 else "no data"))
 
 
-def _denominator(metric: str, judged: Scored) -> np.ndarray:
-    which = _DENOMINATOR.get(metric)
-    if which == "flagged":
-        return judged.flagged == 1
-    if which == "violating":
-        return judged.truth == 1
-    if which == "fine":
-        return judged.truth == 0
-    return np.ones(len(judged.truth), dtype=bool)
-
-
-def _interval(metric: str, value: float, part: Scored, draws: dict[str, FloatArray]) -> tuple[Interval, str]:
-    """``draws``: bootstrap draws of F1 and kappa where all weights are equal, else Beta draws of every metric."""
+def _interval(metric: Metric, value: float, part: Scored, draws: dict[str, FloatArray]) -> tuple[Interval, str]:
+    """``draws``: bootstrap draws of what is no rate where all weights are equal, else Beta draws of every metric."""
     if np.isnan(value):
         return UNDEFINED, ""
-    if metric in draws and "precision" in draws:
-        found = percentile_interval(draws[metric])
+    if any(known.is_rate and name in draws for name, known in label_metrics().items()):
+        found = percentile_interval(draws[metric.name])
         if found.low is None or found.high is None:
             return UNDEFINED, ""
         return Interval(min(found.low, value), max(found.high, value)), "beta"
-    if metric in RATES:
+    if metric.is_rate:
         n = float(len(part.weight))
         return wilson_interval(value * n, n), "wilson"
-    interval = _resampled(draws[metric], len(part.truth))
-    if metric == "f1" and interval.low is None:
-        return _f1_interval(part), "wilson_jaccard"
+    interval = _resampled(draws[metric.name], len(part.truth))
+    if metric.fallback is not None and interval.low is None:
+        how, by_formula = metric.fallback
+        return by_formula(part.judged), how
     return interval, "bootstrap"
 
 
@@ -317,27 +303,14 @@ def _resampled(draws: FloatArray, n: int) -> Interval:
     return UNDEFINED if n < MIN_ITEMS_TO_RESAMPLE or interval.low == interval.high else interval
 
 
-def _f1_interval(judged: Scored) -> Interval:
-    """Interval of F1 through J = tp / (tp + fp + fn), a proportion with a Wilson interval: F1 = 2 J / (1 + J)."""
-    concerned = (judged.truth + judged.flagged) > 0
-    weight = judged.weight[concerned]
-    hits = judged.truth[concerned] * judged.flagged[concerned]
-    n = effective_sample_size(weight)
-    if n <= 0:
-        return UNDEFINED
-    ends = wilson_interval(float(weight @ hits) / float(weight.sum()) * n, n)
-    low, high = (None if e is None else 2 * e / (1 + e) for e in (ends.low, ends.high))
-    return Interval(low, high)
-
-
 def _replicates(judged: Scored, replicates: int, seed: int) -> dict[str, FloatArray]:
     """Draws of the metrics that have no formula for their interval: see :func:`_interval`."""
     if len(judged.weight) and np.ptp(judged.weight) > 1e-9 * judged.weight.max():
-        return label_metrics(_beta_sums(judged, replicates, seed))
+        return of_sums(_beta_sums(judged, replicates, seed))
     chunks: list[dict[str, FloatArray]] = []
     for weights in judged.samples(replicates, seed):
-        metrics = label_metrics(confusion_sums(weights, judged.truth, judged.flagged))
-        chunks.append({k: metrics[k] for k in ("f1", "cohen_kappa")})
+        metrics = of_sums(confusion_sums(weights, judged.truth, judged.flagged))
+        chunks.append({k: v for k, v in metrics.items() if not METRIC_KINDS[k].is_rate})
     return {k: np.concatenate([c[k] for c in chunks]) for k in chunks[0]}
 
 
@@ -374,53 +347,47 @@ def _beta_sums(judged: Scored, replicates: int, seed: int) -> dict[str, FloatArr
 def _label_replicates(judged: Scored, replicates: int, seed: int) -> dict[str, FloatArray]:
     """Every label metric over samples of items whose labels are drawn anew."""
     chunks = [
-        label_metrics(confusion_sums(weights, truth, judged.flagged))
+        of_sums(confusion_sums(weights, truth, judged.flagged))
         for weights, truth in judged.samples_with_labels(replicates, seed)
     ]
     return {k: np.concatenate([c[k] for c in chunks]) for k in chunks[0]}
 
 
-def _probability_metrics(weights: FloatArray, truth: FloatArray, p: FloatArray) -> dict[str, FloatArray]:
-    auroc, average_precision = auroc_and_average_precision(weights, truth, p)
-    return {
-        "auroc": auroc,
-        "average_precision": average_precision,
-        "brier": brier_score(weights, truth, p),
-        "ece": expected_calibration_error(weights, truth, p),
-    }
-
-
 def _probability_label_replicates(sure: Scored, replicates: int, seed: int) -> dict[str, FloatArray]:
     chunks = [
-        _probability_metrics(weights, truth, sure.p)
+        of_probabilities(Probabilities(weights, truth, sure.p))
         for weights, truth in sure.samples_with_labels(replicates, seed + 1)
     ]
-    return {k: np.concatenate([c[k] for c in chunks]) for k in PROBABILITY_METRICS}
+    return {k: np.concatenate([c[k] for c in chunks]) for k in chunks[0]}
 
 
 def _probability_points(sure: Scored) -> dict[str, float]:
-    found = _probability_metrics(sure.weight[None, :], sure.truth, sure.p)
-    return {k: float(found[k][0]) for k in PROBABILITY_METRICS}
+    found = of_probabilities(Probabilities(sure.weight[None, :], sure.truth, sure.p))
+    return {k: float(v[0]) for k, v in found.items()}
 
 
 def _probability_replicates(sure: Scored, replicates: int, seed: int) -> dict[str, FloatArray]:
-    chunks = [_probability_metrics(weights, sure.truth, sure.p) for weights in sure.samples(replicates, seed + 1)]
-    draws = {k: np.concatenate([c[k] for c in chunks]) for k in PROBABILITY_METRICS}
-    # Resampling inflates the calibration error (every bin gains noise): take the bootstrap's estimate of that bias out.
-    point = _probability_points(sure)["ece"]
-    draws["ece"] = np.clip(draws["ece"] - (np.nanmean(draws["ece"]) - point), 0.0, 1.0)
+    chunks = [
+        of_probabilities(Probabilities(weights, sure.truth, sure.p)) for weights in sure.samples(replicates, seed + 1)
+    ]
+    draws = {k: np.concatenate([c[k] for c in chunks]) for k in chunks[0]}
+    # Resampling inflates some (every bin of a calibration error gains noise): take the bootstrap's estimate out.
+    points = _probability_points(sure)
+    for name, metric in probability_metrics().items():
+        if metric.is_inflated:
+            draws[name] = np.clip(draws[name] - (np.nanmean(draws[name]) - points[name]), 0.0, 1.0)
     return draws
 
 
-def _worst_case(metric: str, scored: Scored) -> tuple[float | None, float | None]:
+def _worst_case(metric: Metric, scored: Scored) -> tuple[float | None, float | None]:
     """The rate if every missing outcome had gone one way, and the other. Null for metrics that are not such rates."""
-    if metric not in ("accuracy", "precision", "recall", "fpr", "fnr", "flag_rate", "f1"):
+    if not metric.worst_case or metric.of_sums is None:
         return None, None
     missing = np.isnan(scored.flagged)
     values = []
     for guess in (scored.truth, 1 - scored.truth, np.ones_like(scored.truth), np.zeros_like(scored.truth)):
         flagged = np.where(missing, guess, scored.flagged)
-        found = float(label_metrics(confusion_sums(scored.weight[None, :], scored.truth, flagged))[metric][0])
+        found = float(metric.of_sums(confusion_sums(scored.weight[None, :], scored.truth, flagged))[0])
         if not np.isnan(found):
             values.append(found)
     return (min(values), max(values)) if values else (None, None)

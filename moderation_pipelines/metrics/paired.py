@@ -6,7 +6,8 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from moderation_pipelines.metrics.classification import confusion_sums, label_metrics
+from moderation_pipelines.metrics.classification import confusion_sums
+from moderation_pipelines.metrics.metric import of_sums
 from moderation_pipelines.stats.arrays import FloatArray
 from moderation_pipelines.stats.bootstrap import bootstrap_weights
 from moderation_pipelines.stats.intervals import UNDEFINED, Interval, t_interval
@@ -43,10 +44,10 @@ def paired_differences(
     Source: Efron & Tibshirani (1993), chapter 8; for F1 Berg-Kirkpatrick, Burkett & Klein (2012), EMNLP, 995-1005.
     """
     sides = ((truth, first), (truth if second_truth is None else second_truth, second))
-    points = [label_metrics(confusion_sums(weight[None, :], *side)) for side in sides]
+    points = [of_sums(confusion_sums(weight[None, :], *side)) for side in sides]
     draws: dict[str, list[FloatArray]] = {name: [] for name in COMPARED}
     for weights in bootstrap_weights(len(truth), replicates, seed, weight, clusters=clusters) if len(truth) else ():
-        one, two = (label_metrics(confusion_sums(weights, *side)) for side in sides)
+        one, two = (of_sums(confusion_sums(weights, *side)) for side in sides)
         for name in COMPARED:
             draws[name].append(two[name] - one[name])
     either = (first == 1) | (second == 1)
