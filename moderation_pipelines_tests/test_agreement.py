@@ -12,8 +12,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from moderation_pipelines.agreement.coefficients import Metric, krippendorff_alpha, linearised, percent_agreement
 from moderation_pipelines.agreement.disagreement import Clause, confused_labels, rater_pair_table, raters_apart
+from moderation_pipelines.agreement.formulas import Metric, krippendorff_alpha, linearised, percent_agreement
 from moderation_pipelines.agreement.guidelines import guideline_comparisons
 from moderation_pipelines.agreement.pack import agreement
 from moderation_pipelines.agreement.patterns import Patterns

@@ -9,7 +9,7 @@ import numpy as np
 import polars as pl
 import pytest
 
-from moderation_pipelines.agreement.coefficients import (
+from moderation_pipelines.agreement.formulas import (
     ChanceModel,
     krippendorff_alpha,
     linearised,

@@ -7,7 +7,7 @@ from collections.abc import Callable
 import numpy as np
 import pytest
 
-from moderation_pipelines.agreement.coefficients import (
+from moderation_pipelines.agreement.formulas import (
     chance_corrected,
     krippendorff_alpha,
     percent_agreement,

@@ -11,7 +11,7 @@ import numpy as np
 import polars as pl
 import pytest
 
-from moderation_pipelines.agreement.coefficients import ChanceModel, krippendorff_alpha, linearised
+from moderation_pipelines.agreement.formulas import ChanceModel, krippendorff_alpha, linearised
 from moderation_pipelines.agreement.pack import agreement
 from moderation_pipelines.agreement.raters import cohen_kappas, conger_kappa
 from moderation_pipelines.agreement.slices import Slice, slices_of

@@ -9,7 +9,7 @@ from itertools import pairwise
 import numpy as np
 import polars as pl
 
-from moderation_pipelines.agreement.coefficients import krippendorff_alpha, percent_agreement
+from moderation_pipelines.agreement.formulas import krippendorff_alpha, percent_agreement
 from moderation_pipelines.agreement.patterns import Patterns, Samples
 from moderation_pipelines.agreement.slices import slices_of
 from moderation_pipelines.stats.arrays import FloatArray

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from typing import Literal, get_args
 
@@ -10,24 +10,14 @@ import numpy as np
 import polars as pl
 
 from moderation_pipelines.agreement import notes
-from moderation_pipelines.agreement.coefficients import (
-    ChanceModel,
-    Metric,
-    chance_corrected,
-    krippendorff_alpha,
-    linearised,
+from moderation_pipelines.agreement.coefficient import COEFFICIENTS, Computed, Given
+from moderation_pipelines.agreement.formulas import (
     percent_agreement,
     prevalence,
-    specific_agreement,
 )
 from moderation_pipelines.agreement.patterns import Patterns, Samples
 from moderation_pipelines.agreement.raters import (
-    UNDEFINED,
-    Estimate,
-    MeanKappa,
     RaterPairs,
-    conger_kappa,
-    mean_cohen_kappa,
     rater_pairs,
     too_many_pairs,
 )
@@ -43,7 +33,7 @@ from moderation_pipelines.stats.intervals import (
 )
 from moderation_pipelines.votes.by_item import VotesSource, as_lazy, item_votes
 from moderation_pipelines.votes.one_each import repeated_votes
-from moderation_pipelines.votes.scale import Kind, Scale, Weighting, agreement_weights, scale_of_votes
+from moderation_pipelines.votes.scale import Kind, Scale, scale_of_votes
 
 IntervalMethod = Literal["auto", "analytic", "percentile", "bca"]
 KEY = ("slice", "slice_value", "coefficient", "label")
@@ -63,7 +53,6 @@ COEFFICIENT_SCHEMA = {
     "n_votes": pl.Int64,
     "note": pl.String,
 }
-_BOUNDED_BY_ZERO = ("percent_agreement", "prevalence", "specific_agreement")
 
 
 def agreement(
@@ -155,18 +144,6 @@ def _no_votes(scale: Scale) -> Slice:
 
 
 @dataclass(frozen=True)
-class _Coefficient:
-    """One coefficient as the pack makes it: over samples, or as an estimate with a standard error, or both."""
-
-    name: str
-    label: str | None = None
-    samples: Callable[[Samples], FloatArray] | None = None
-    estimate: Estimate | None = None
-    note: str | None = None
-    n_items: int | None = None
-
-
-@dataclass(frozen=True)
 class _Pack:
     sliced: Slice
     scale: Scale
@@ -181,86 +158,17 @@ class _Pack:
 
     def rows(self, seed: int) -> Iterator[dict[str, object]]:
         """Every coefficient of the slice."""
-        yield from self._finished([*self._from_patterns(), *self._from_raters()], seed)
+        given = Given(self.sliced, self.scale, self.pairs, self.no_pairs)
+        yield from self._finished([row for coefficient in COEFFICIENTS for row in coefficient.rows(given)], seed)
 
     def intra_rows(self, seed: int) -> Iterator[dict[str, object]]:
-        mine = [c for c in self._from_patterns() if c.name in ("percent_agreement", "krippendorff_alpha")]
+        """Percent agreement and alpha of the scale, of raters with themselves."""
+        given = Given(self.sliced, self.scale, None, None)
         names = {"percent_agreement": "intra_rater_agreement", "krippendorff_alpha": "intra_rater_alpha"}
+        mine = [row for name in names for row in COEFFICIENTS[name].rows(given) if row.name == name]
         yield from self._finished([replace(c, name=names[c.name]) for c in mine], seed)
 
-    def _from_patterns(self) -> Iterator[_Coefficient]:
-        p, scale = self.patterns, self.scale
-        places = None if scale.positions is None else scale.places
-        yield _Coefficient("percent_agreement", samples=percent_agreement)
-        metrics: dict[str, Metric | FloatArray] = {"nominal": "nominal"}
-        if scale.kind in ("ordinal", "interval", "ratio"):
-            metrics |= {"ordinal": "ordinal", "interval": "interval"}
-        if scale.positions is not None and min(scale.positions) >= 0:
-            metrics["ratio"] = "ratio"
-        if scale.kind == "set":
-            metrics["masi"] = 1 - agreement_weights(scale, "masi")
-
-        def alpha(metric: Metric | FloatArray) -> Callable[[Samples], FloatArray]:
-            return lambda m: krippendorff_alpha(m, metric, places)
-
-        yield _Coefficient("krippendorff_alpha", samples=alpha(metrics["masi" if scale.kind == "set" else scale.kind]))
-        for name, metric in metrics.items():
-            yield _Coefficient(f"krippendorff_alpha_{name}", samples=alpha(metric))
-        models: list[tuple[str, ChanceModel, Weighting]] = [
-            ("fleiss_kappa", "fleiss", "identity"),
-            ("gwet_ac1", "gwet", "identity"),
-            ("gwet_ac2", "gwet", scale.own_weights),
-            ("brennan_prediger", "brennan_prediger", "identity"),
-        ]
-        for name, model, weighting in models:
-            yield self._corrected(name, model, agreement_weights(scale, weighting))
-        yield from self._per_label("specific_agreement", specific_agreement)
-        yield from self._per_label("prevalence", prevalence)
-        if scale.violating is not None and len(scale.labels) > 2:
-            two = p.merged(np.array(scale.violating, dtype=np.int64), 2)
-
-            def merged(m: Samples) -> Samples:
-                return Samples(two, m.multiplicity)
-
-            yield _Coefficient("percent_agreement_violating", samples=lambda m: percent_agreement(merged(m)))
-            yield _Coefficient(
-                "krippendorff_alpha_violating", samples=lambda m: krippendorff_alpha(merged(m), "nominal")
-            )
-
-    def _corrected(self, name: str, model: ChanceModel, weights: FloatArray) -> _Coefficient:
-        p = self.patterns
-        estimate = None
-        if p.n_items and len(weights) > 1:
-            found = linearised(p, model, weights)
-            se = found.standard_error(p.items)
-            estimate = Estimate(found.value, se, se)
-        return _Coefficient(name, samples=lambda m: chance_corrected(m, model, weights), estimate=estimate)
-
-    def _per_label(self, name: str, values: Callable[[Samples], FloatArray]) -> Iterator[_Coefficient]:
-        def of_label(k: int) -> Callable[[Samples], FloatArray]:
-            return lambda m: values(m)[:, k]
-
-        for k, label in enumerate(self.scale.labels):
-            yield _Coefficient(name, label, samples=of_label(k))
-
-    def _from_raters(self) -> Iterator[_Coefficient]:
-        anonymous = "undefined: some votes are anonymous, and this needs to know who voted; leave them out to have it"
-        conger = conger_kappa(self.sliced)
-        note = anonymous if self.sliced.given is None and self.patterns.n_items else self._one_rater()
-        yield _Coefficient("conger_kappa", estimate=conger, note=note)
-        kinds: list[tuple[str, Weighting]] = [("", "identity")]
-        if self.scale.kind in ("ordinal", "interval", "ratio"):
-            kinds += [("_linear", "linear"), ("_quadratic", "quadratic")]
-        for suffix, weighting in kinds:
-            if self.pairs is None:
-                reason = self.no_pairs if self.patterns.n_items else None
-                yield _Coefficient(f"cohen_kappa{suffix}", estimate=UNDEFINED, note=reason or self._one_rater())
-                continue
-            mean = mean_cohen_kappa(self.pairs, agreement_weights(self.scale, weighting))
-            note = _pairs_note(mean)
-            yield _Coefficient(f"cohen_kappa{suffix}", estimate=mean.estimate, note=note, n_items=mean.n_items or None)
-
-    def _finished(self, coefficients: Sequence[_Coefficient], seed: int) -> Iterator[dict[str, object]]:
+    def _finished(self, coefficients: Sequence[Computed], seed: int) -> Iterator[dict[str, object]]:
         p = self.patterns
         point = p.as_seen()
         with_samples = [c for c in coefficients if c.samples is not None]
@@ -297,7 +205,7 @@ class _Pack:
                 "note": "; ".join(said) or None,
             }
 
-    def _over(self, coefficients: Sequence[_Coefficient], samples: Iterator[Samples]) -> dict[int, FloatArray]:
+    def _over(self, coefficients: Sequence[Computed], samples: Iterator[Samples]) -> dict[int, FloatArray]:
         found: dict[int, list[FloatArray]] = {id(c): [] for c in coefficients}
         for some in samples:
             for c in coefficients:
@@ -305,23 +213,22 @@ class _Pack:
                 found[id(c)].append(c.samples(some))
         return {key: np.concatenate(parts) if parts else np.zeros(0) for key, parts in found.items()}
 
-    def _method(self, c: _Coefficient) -> str:
+    def _method(self, c: Computed) -> str:
         if c.samples is None:
             return "analytic"
         if self.interval == "auto" or (self.interval == "analytic" and c.estimate is None):
             return "bca"
         return self.interval
 
-    def _needs_jackknife(self, coefficients: Sequence[_Coefficient]) -> bool:
+    def _needs_jackknife(self, coefficients: Sequence[Computed]) -> bool:
         return any(self._method(c) == "bca" for c in coefficients)
 
     def _interval(
-        self, c: _Coefficient, value: float, draws: FloatArray | None, left_out: FloatArray | None, agreeing: float
+        self, c: Computed, value: float, draws: FloatArray | None, left_out: FloatArray | None, agreeing: float
     ) -> tuple[Interval, str, str | None]:
         """The interval of a defined value, how it was made, and why there is none."""
         p = self.patterns
         none = Interval(None, None)
-        low = 0.0 if c.name.startswith(_BOUNDED_BY_ZERO) or c.name == "intra_rater_agreement" else -1.0
         if p.n_items < notes.FEW_ITEMS:
             return none, "", notes.FEW
         if c.name in ("percent_agreement", "intra_rater_agreement") and agreeing in (0.0, 1.0):
@@ -332,7 +239,7 @@ class _Pack:
         if method == "analytic":
             assert c.estimate is not None
             degrees = p.n_rated - 1 if c.samples is not None or c.name == "conger_kappa" else float("inf")
-            interval = t_interval(value, c.estimate.interval_se, degrees, low=low)
+            interval = t_interval(value, c.estimate.interval_se, degrees, low=c.minimum)
         elif method == "bca":
             assert draws is not None
             assert left_out is not None
@@ -344,25 +251,7 @@ class _Pack:
             return none, "", notes.ONE_VALUE
         return interval, method, None
 
-    def _one_rater(self) -> str | None:
-        alone = self.sliced.n_paired_raters is not None and self.sliced.n_paired_raters < 2 and self.patterns.n_rated
-        return "undefined: fewer than two raters voted on the same item" if alone else None
-
-    def _why_undefined(self, c: _Coefficient) -> str:
+    def _why_undefined(self, c: Computed) -> str:
         if c.name == "specific_agreement" and self.patterns.n_items:
             return "undefined: no vote for this label on an item with two or more votes"
         return notes.why_undefined(self.patterns)
-
-
-def _pairs_note(mean: MeanKappa) -> str | None:
-    """How many pairs a mean of pairwise kappas is over, and which are not in it."""
-    parts = []
-    if mean.n_pairs > 1:
-        parts.append(f"mean over {mean.n_pairs:,} pairs of raters")
-    if mean.n_small:
-        parts.append(f"{mean.n_small:,} pairs share too few items")
-    if mean.n_undefined:
-        parts.append(f"{mean.n_undefined:,} pairs used one label only")
-    if not mean.n_pairs and parts:
-        return "undefined: " + ", ".join(parts)
-    return ", ".join(parts) or None

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from moderation_pipelines.agreement.coefficients import observed_influence, percent_agreement, ratio_or_nan
+from moderation_pipelines.agreement.formulas import observed_influence, percent_agreement, ratio_or_nan
 from moderation_pipelines.agreement.slices import Slice
 from moderation_pipelines.stats.arrays import FloatArray, IntArray
 from moderation_pipelines.votes.by_item import Block, ItemVotes

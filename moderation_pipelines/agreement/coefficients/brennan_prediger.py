@@ -1,0 +1,18 @@
+"""Brennan and Prediger's coefficient."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+from moderation_pipelines.agreement.coefficient import Coefficient, Computed, Given, chance_corrected_row
+from moderation_pipelines.votes.scale import agreement_weights
+
+
+def rows(given: Given) -> Iterator[Computed]:
+    """One row."""
+    yield chance_corrected_row(
+        given, "brennan_prediger", "brennan_prediger", agreement_weights(given.scale, "identity")
+    )
+
+
+COEFFICIENT = Coefficient("brennan_prediger", 60, rows)

@@ -1,0 +1,16 @@
+"""Fleiss' kappa, generalised to missing votes."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+from moderation_pipelines.agreement.coefficient import Coefficient, Computed, Given, chance_corrected_row
+from moderation_pipelines.votes.scale import agreement_weights
+
+
+def rows(given: Given) -> Iterator[Computed]:
+    """One row."""
+    yield chance_corrected_row(given, "fleiss_kappa", "fleiss", agreement_weights(given.scale, "identity"))
+
+
+COEFFICIENT = Coefficient("fleiss_kappa", 30, rows)
