@@ -12,8 +12,8 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
-from moderation_pipelines.ingest import readers
-from moderation_pipelines.ingest.readers import DropRejected, RawRow, read_rows, split_name
+from moderation_pipelines.ingest import reading
+from moderation_pipelines.ingest.reading import DropRejected, RawRow, read_rows, reader_of
 
 MakeFile = Callable[[str, bytes], Path]
 ROWS = [{"item_id": "a", "text": 'one, "two"\nthree'}, {"item_id": "b", "text": "四"}]
@@ -146,7 +146,7 @@ def test_a_link_is_rejected(tmp_path: Path) -> None:
 
 
 def test_an_overlong_line_is_cut_and_the_next_one_read(make_file: MakeFile, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(readers, "LINE_LIMIT", 1000)
+    monkeypatch.setattr(reading, "LINE_LIMIT", 1000)
     rows = rows_of(make_file("f.jsonl", b'{"text": "' + b"x" * 5000 + b'"}\n' + as_jsonl()))
     assert [(r.line, r.rule) for r in rows] == [(1, "overlong_line"), (2, None), (3, None)]
     rows = rows_of(make_file("f.csv", b"item_id,text\na,b\nc," + b"x" * 5000 + b"\nd,e\n"))
@@ -159,7 +159,7 @@ def test_deep_nesting_is_one_bad_row(make_file: MakeFile) -> None:
 
 
 def test_large_rows_come_in_small_batches(make_file: MakeFile, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(readers, "BATCH_BYTES", 10_000)
+    monkeypatch.setattr(reading, "BATCH_BYTES", 10_000)
     path = make_file("f.jsonl", (b'{"item_id": "a", "text": "' + b"x" * 4000 + b'"}\n') * 9)
     assert [len(batch) for batch in read_rows(path, REQUIRED)] == [3, 3, 3]
 
@@ -177,7 +177,8 @@ def test_integers_beyond_64_bits_are_kept_as_they_are(make_file: MakeFile) -> No
 
 @pytest.mark.parametrize(
     ("name", "parts"),
-    [("a.JSONL.GZ", (".jsonl", ".gz")), ("a.b.csv", (".csv", "")), ("x.parquet.zst", (".parquet", ".zst"))],
+    [("a.JSONL.GZ", ("jsonl", ".gz")), ("a.b.csv", ("csv", "")), ("x.parquet.zst", ("parquet", ".zst"))],
 )
 def test_formats_go_by_name(name: str, parts: tuple[str, str]) -> None:
-    assert split_name(name) == parts
+    reader, packed = reader_of(name)
+    assert (reader.name, packed) == parts

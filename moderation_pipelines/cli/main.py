@@ -44,11 +44,6 @@ HomeOption = Annotated[
 DayOption = Annotated[str | None, typer.Option(metavar="YYYY-MM-DD")]
 
 
-class Feed(StrEnum):
-    content = "content"
-    labels = "labels"
-
-
 class ScaleKind(StrEnum):
     nominal = "nominal"
     ordinal = "ordinal"
@@ -504,7 +499,7 @@ def demo(home: HomeOption = None) -> None:
 @app.command()
 def drop(
     file: Annotated[Path, typer.Argument(help="The file to deliver.")],
-    feed: Annotated[Feed, typer.Option(help="Which feed it belongs to.")],
+    feed: Annotated[str, typer.Option(metavar="FEED", help="Which feed it belongs to: content, labels.")],
     home: HomeOption = None,
     date_: Annotated[
         str | None, typer.Option("--date", metavar="YYYY-MM-DD", help="Its day. Default: today, UTC.")
@@ -513,9 +508,11 @@ def drop(
 ) -> None:
     """Check a file as ingestion would, print what would be quarantined, and place it in the landing zone."""
     from moderation_pipelines.ingest.day import check_file
+    from moderation_pipelines.ingest.feed import FEEDS
     from moderation_pipelines.ingest.landing import DropFile, place_drop
     from moderation_pipelines.policies.policy import load_policies
 
+    FEEDS[feed]  # an unknown feed is told before anything is read
     place = find_home(home)
     day = _day(date_, "date") or datetime.now(UTC).date()
     settings = Settings.from_env()
@@ -525,7 +522,7 @@ def drop(
         raise UserError(f"{file}: no such file")
     policies = load_policies(place)
     with tempfile.TemporaryDirectory() as staging:
-        result, bad = check_file(DropFile(feed.value, day, file), Path(staging), policies, settings)
+        result, bad = check_file(DropFile(feed, day, file), Path(staging), policies, settings)
     if result.reason is not None:
         raise _fail(f"{file}: rejected: {result.reason}")
     shown = 50
@@ -537,9 +534,9 @@ def drop(
     counts += f", {result.duplicates:,} duplicates"
     out.print(escape(f"{file.name}: {counts}"))
     if not check_only:
-        target = place.drops / feed.value / str(day) / file.name
+        target = place.drops / feed / str(day) / file.name
         before = target.read_bytes() if target.is_file() else None
-        final = place_drop(place, file, feed.value, day)
+        final = place_drop(place, file, feed, day)
         if before is None:
             out.print(escape(f"placed: {final}"))
         elif before == final.read_bytes():

@@ -4,9 +4,9 @@ from collections.abc import Iterator
 from typing import Any
 
 from moderation_pipelines.ingest.day import ingest_day
-from moderation_pipelines.ingest.tables import CONTENT, DROPS, QUARANTINE
+from moderation_pipelines.ingest.feed import FEEDS
+from moderation_pipelines.ingest.tables import DROPS, QUARANTINE
 from moderation_pipelines.policies.policy import load_policies_leniently
-from moderation_pipelines.votes.tables import VOTES
 from moderation_pipelines.wiring.day_run import DayRun, Span
 from moderation_pipelines.wiring.partitions import Days
 from moderation_pipelines.wiring.table_assets import Check, Checked, Made, tables_asset
@@ -16,7 +16,8 @@ ALL_READ = Check(DROPS.name, "every_file_could_be_read", "No file was rejected a
 
 
 def build(days: Days) -> list[Any]:
-    tables = (DROPS, QUARANTINE, CONTENT, VOTES)
+    tables = (DROPS, QUARANTINE, *(feed.table for feed in FEEDS))
+    reads = {feed.table: Span.BEFORE for feed in FEEDS if feed.looks_back}
 
     def ingest(run: DayRun) -> Iterator[Made | Checked]:
         policies, problems = load_policies_leniently(run.home)
@@ -37,7 +38,7 @@ def build(days: Days) -> list[Any]:
         yield ACCOUNTING.result(rows_out == totals["rows"], **counts)
         yield ALL_READ.result(not done.rejected, **{f.place: str(f.reason) for f in done.rejected})
 
-    return [tables_asset(days, tables, ingest, {CONTENT: Span.BEFORE}, checks=(ACCOUNTING, ALL_READ), name="ingest")]
+    return [tables_asset(days, tables, ingest, reads, checks=(ACCOUNTING, ALL_READ), name="ingest")]
 
 
 _NOTHING = "No files were delivered for this day."

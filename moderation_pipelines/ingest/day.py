@@ -10,7 +10,7 @@ import hashlib
 from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
-from datetime import date, timedelta
+from datetime import date
 from pathlib import Path
 
 import numpy as np
@@ -18,19 +18,16 @@ import polars as pl
 import pyarrow.parquet as pq
 
 from moderation_pipelines.foundation.settings import Settings
-from moderation_pipelines.ingest.landing import FEEDS, DropFile, Feed, drop_files
-from moderation_pipelines.ingest.language import detected_locales
-from moderation_pipelines.ingest.readers import DropRejected, read_rows
-from moderation_pipelines.ingest.rules import REQUIRED, checked_batch, finished_content, finished_votes
+from moderation_pipelines.ingest.feed import FEEDS, Delivery, Feed
+from moderation_pipelines.ingest.landing import DropFile, drop_files
+from moderation_pipelines.ingest.reading import DropRejected, read_rows
+from moderation_pipelines.ingest.rules import checked_batch
 from moderation_pipelines.ingest.sides import pin_eval_share
-from moderation_pipelines.ingest.tables import CONTENT, DROPS, QUARANTINE
+from moderation_pipelines.ingest.tables import DROPS, QUARANTINE
 from moderation_pipelines.policies.policy import Policies
 from moderation_pipelines.tables.store import staging as staging_folder
 from moderation_pipelines.tables.table import Table
-from moderation_pipelines.tables.text_columns import sides, text_hashes
 from moderation_pipelines.tables.warehouse import Warehouse
-from moderation_pipelines.votes.repeats import REPEAT_KEY, mark_current, takes_last
-from moderation_pipelines.votes.tables import VOTES
 
 Progress = Callable[[str, int], None]
 BUCKET_ROWS = 500_000
@@ -76,7 +73,7 @@ class StagedFrames:
 class FileResult:
     """What became of one delivered file."""
 
-    feed: Feed
+    feed: str
     day: date
     name: str
     sha256: str | None
@@ -115,7 +112,7 @@ class DayIngest:
     def rejected(self) -> list[FileResult]:
         return [f for f in self.files if f.reason is not None]
 
-    def total(self, feed: Feed, count: str) -> int:
+    def total(self, feed: str, count: str) -> int:
         return sum(getattr(f, count) or 0 for f in self.files if f.feed == feed)
 
 
@@ -138,7 +135,7 @@ def stage_file(
     """First pass over one file: rows through the rules into staging. A rejected file leaves nothing behind."""
     tag = hashlib.blake2b(drop.place.encode("utf-8", "surrogateescape"), digest_size=8).hexdigest()
     good, bad = StagedFrames(staging / f"{tag}.good"), StagedFrames(staging / f"{tag}.bad")
-    result = FileResult(drop.feed, drop.day, drop.name, None, 0)
+    result, feed = FileResult(drop.feed, drop.day, drop.name, None, 0), FEEDS[drop.feed]
     rows = 0
     try:
         before = drop.fingerprint
@@ -146,11 +143,11 @@ def stage_file(
         with suppress(OSError):
             if drop.path.is_file() and not drop.path.is_symlink():
                 result.sha256 = file_sha256(drop.path)
-        for batch in read_rows(drop.path, REQUIRED[drop.feed]):
-            checked = checked_batch(batch, drop.feed, drop.day, drop.name, policies, broken)
+        for batch in read_rows(drop.path, feed.required):
+            checked = checked_batch(batch, feed, drop.day, drop.name, policies, broken)
             rows += len(batch)
             bad.append(checked.bad)
-            good.append(_finished(checked.good, drop, policies, settings))
+            good.append(feed.finished(checked.good, Delivery(drop.day, drop.name), policies, settings))
             if progress is not None:
                 progress(drop.place, len(batch))
         if drop.fingerprint != before:
@@ -168,33 +165,11 @@ def stage_file(
     return result
 
 
-def _finished(good: pl.DataFrame, drop: DropFile, policies: Policies, settings: Settings) -> pl.DataFrame:
-    if drop.feed == "labels":
-        return finished_votes(good, drop.day, drop.name, policies)
-    frame = finished_content(good, drop.day, drop.name)
-    hashes = text_hashes(frame["text"])
-    given = frame["locale"].is_not_null()
-    detected = detected_locales(frame.filter(~given)["text"].to_list())
-    detected = detected.with_columns(pl.Series("row", (~given).arg_true(), dtype=pl.UInt32))
-    return (
-        frame.drop("locale_confidence")
-        .with_row_index("row")
-        .join(detected, on="row", how="left", maintain_order="left", suffix="_detected")
-        .with_columns(
-            locale=pl.coalesce("locale", "locale_detected"),
-            locale_source=pl.when(pl.col("locale").is_not_null()).then(pl.lit("given")).otherwise(pl.lit("detected")),
-            text_sha256=hashes,
-            side=sides(hashes, settings.eval_share),
-        )
-        .select(CONTENT.schema.names())
-    )
-
-
 def settle_day(files: Sequence[FileResult], feed: Feed, policies: Policies) -> list[pl.DataFrame]:
     """Second look at a feed's staged rows: which are kept. One frame per staged file, rows in its order.
 
-    Columns: keep (bool) and, for labels, is_current (bool). Counts duplicates on the results; for content it also
-    adds quarantine rows for an item_id delivered again with other fields.
+    Columns: keep (bool) and what the feed marks. Counts duplicates on the results; where the feed says so it also adds
+    quarantine rows for a key delivered again with other fields.
     """
     staged = [f for f in files if f.good is not None and f.good.rows]
     if not staged:
@@ -207,15 +182,15 @@ def settle_day(files: Sequence[FileResult], feed: Feed, policies: Policies) -> l
         conflicts = mine["conflict"].arg_true().to_list()
         result.duplicates = mine.filter(~pl.col("keep")).height - len(conflicts)
         if conflicts:
-            _quarantine_conflicts(result, conflicts)
-        out.append(mine.select("keep", *(["is_current"] if feed == "labels" else [])))
+            _quarantine_conflicts(result, feed, conflicts)
+        out.append(mine.drop("conflict"))
     return out
 
 
 def _verdicts(prints: pl.DataFrame, feed: Feed) -> pl.DataFrame:
-    """keep, conflict and is_current of every row. Rows that could concern each other are looked at bucket by bucket,
-    so that the work space is a bucket's, not the day's."""
-    keep, conflict, current = (np.zeros(prints.height, dtype=bool) for _ in range(3))
+    """keep, conflict and the feed's marks of every row. Rows that could concern each other are looked at bucket by
+    bucket, so that the work space is a bucket's, not the day's."""
+    keep, conflict = (np.zeros(prints.height, dtype=bool) for _ in range(2))
     buckets = prints.height // BUCKET_ROWS + 1
     for b in range(buckets):
         part = prints.filter(pl.col("id_1") % buckets == b).with_columns(
@@ -223,48 +198,43 @@ def _verdicts(prints: pl.DataFrame, feed: Feed) -> pl.DataFrame:
         )
         rows = part["row"].to_numpy()
         keep[rows] = part["keep"].to_numpy()
-        if feed == "content":
+        if feed.on_conflict == "quarantine":
             firsts = part.filter("keep").select("id_1", "id_2", first_1="fields_1", first_2="fields_2")
             joined = part.join(firsts, on=["id_1", "id_2"], how="left", maintain_order="left")
             differs = (pl.col("fields_1") != pl.col("first_1")) | (pl.col("fields_2") != pl.col("first_2"))
             conflict[rows] = joined.select(differs).to_series().to_numpy()
-    if feed == "labels":
-        kept = pl.Series(keep)
-        for b in range(buckets):
-            part = prints.filter(kept & (prints["repeat_1"] % buckets == b))
-            marked = mark_current(part.lazy(), ["repeat_1", "repeat_2"]).select("row", "is_current").collect()
-            current[marked["row"].to_numpy()] = marked["is_current"].to_numpy()
-    return pl.DataFrame({"keep": keep, "conflict": conflict, "is_current": current})
+    verdicts = pl.DataFrame({"keep": keep, "conflict": conflict})
+    if not feed.marks_schema():
+        return verdicts
+    kept = pl.Series(keep)
+    parts = [feed.marks(prints.filter(kept & (prints[feed.bucket()] % buckets == b))) for b in range(buckets)]
+    marks = pl.concat(parts).sort("row")
+    marked = pl.DataFrame({"row": pl.Series(np.arange(prints.height, dtype=np.uint32))}).join(
+        marks, on="row", how="left", maintain_order="left"
+    )
+    return pl.concat([verdicts, marked.drop("row")], how="horizontal")
 
 
 def _fingerprints(result: FileResult, index: int, feed: Feed, policies: Policies) -> pl.DataFrame:
-    """128-bit hashes, as two columns each: of a row's id, and of its fields (content) or repeat key (labels)."""
+    """128-bit hashes, as two columns each, of a row's key and, where conflicts matter, its fields; and what the feed
+    looks at."""
     assert result.good is not None
-    key, about = ("item_id", "fields") if feed == "content" else ("vote_id", "repeat")
     parts = []
     for frame in result.good.frames():
-        more: list[pl.Expr] = []
-        if feed == "content":
-            fields = [c for c in frame.columns if c not in ("drop_file", "drop_line", "duplicate_of")]
-            rest = pl.struct(pl.col(c).list.join("\x1e") if c == "purposes" else pl.col(c) for c in fields)
-        else:
-            rest = pl.struct(*REPEAT_KEY)
-            named = pl.col("rater_id").is_not_null().alias("named")
-            more = [pl.col("labeled_at"), named, takes_last(policies).alias("takes_last")]
-        parts.append(
-            frame.select(
-                pl.lit(index, dtype=pl.Int32).alias("file"),
-                pl.col(key).hash(1).alias("id_1"),
-                pl.col(key).hash(2).alias("id_2"),
-                rest.hash(3).alias(f"{about}_1"),
-                rest.hash(4).alias(f"{about}_2"),
-                *more,
+        key = pl.col(feed.key)
+        columns = [pl.lit(index, dtype=pl.Int32).alias("file"), key.hash(1).alias("id_1"), key.hash(2).alias("id_2")]
+        if feed.on_conflict == "quarantine":
+            fields = pl.struct(
+                pl.col(c).list.join("\x1e") if isinstance(t, pl.List) else pl.col(c)
+                for c, t in frame.schema.items()
+                if c not in feed.apart
             )
-        )
+            columns += [fields.hash(3).alias("fields_1"), fields.hash(4).alias("fields_2")]
+        parts.append(frame.select(*columns, *feed.fingerprints(frame, policies)))
     return pl.concat(parts)
 
 
-def _quarantine_conflicts(result: FileResult, rows: list[int]) -> None:
+def _quarantine_conflicts(result: FileResult, feed: Feed, rows: list[int]) -> None:
     assert result.good is not None
     result.conflicting = StagedFrames(result.good.path.with_suffix(".conflicting"))
     offset = 0
@@ -280,37 +250,19 @@ def _quarantine_conflicts(result: FileResult, rows: list[int]) -> None:
                 drop_file=pl.lit(result.name),
                 drop_line="drop_line",
                 rule=pl.lit("conflicting_item"),
-                column=pl.lit("item_id"),
-                value="item_id",
+                column=pl.lit(feed.key),
+                value=feed.key,
                 message=pl.format(
-                    'item_id "{}" was delivered before on this day with other fields; deliver an item once a day, '
+                    '{} "{}" was delivered before on this day with other fields; deliver an item once a day, '
                     "or a corrected file under the same name",
-                    "item_id",
+                    pl.lit(feed.key),
+                    feed.key,
                 ),
                 raw=pl.struct(pl.exclude("duplicate_of")).struct.json_encode().str.head(10_000),
             )
         )
     result.conflicting.close()
     result.quarantined += len(rows)
-
-
-def _first_of_text(warehouse: Warehouse, day: date, window_days: int, kept: Iterator[pl.DataFrame]) -> pl.DataFrame:
-    """First item of every text of the day, looking back over the window. Columns: text_sha256, duplicate_of."""
-    today = [frame.select("text_sha256", "item_id") for frame in kept]
-    if not today:
-        return pl.DataFrame(schema={"text_sha256": pl.String, "duplicate_of": pl.String})
-    mine = pl.concat(today).unique("text_sha256", keep="first", maintain_order=True)
-    before = [day - timedelta(days=d) for d in range(window_days - 1, 0, -1)]
-    earlier = (
-        warehouse.scan(CONTENT, before)
-        .filter(pl.col("duplicate_of").is_null())
-        .select("text_sha256", "item_id")
-        .join(mine.lazy().select("text_sha256"), on="text_sha256", how="semi", maintain_order="left")
-        .unique("text_sha256", keep="first", maintain_order=True)
-        .collect(engine="streaming")
-    )
-    firsts = pl.concat([earlier, mine]).unique("text_sha256", keep="first", maintain_order=True)
-    return firsts.rename({"item_id": "duplicate_of"})
 
 
 class _Publisher:
@@ -347,29 +299,29 @@ def ingest_day(
     of what the rows depend on beside the files. ``broken``: policies whose files have mistakes; their votes go to
     quarantine until they are mended.
     """
-    drops = [d for feed in FEEDS for d in drop_files(warehouse.home, feed, day)]
+    feeds = list(FEEDS)
+    drops = [d for feed in feeds for d in drop_files(warehouse.home, feed.name, day)]
     warehouse.home.warehouse.mkdir(parents=True, exist_ok=True)
     pin_eval_share(warehouse.home, settings.eval_share)
     with staging_folder(warehouse.home.warehouse) as staging:
         files = [stage_file(drop, staging, policies, settings, progress, broken) for drop in drops]
-        verdicts = {feed: settle_day([f for f in files if f.feed == feed], feed, policies) for feed in FEEDS}
-        tables = (CONTENT, VOTES, QUARANTINE, DROPS)
+        of = {feed.name: [f for f in files if f.feed == feed.name] for feed in feeds}
+        verdicts = {feed.name: settle_day(of[feed.name], feed, policies) for feed in feeds}
+        tables = (*(feed.table for feed in feeds), QUARANTINE, DROPS)
         with warehouse.replacing_all(tables, day, made_from) as paths:
-            content, votes, quarantine, delivered = (_Publisher(t, p) for t, p in zip(tables, paths, strict=True))
-            _publish_content(
-                content,
-                files,
-                verdicts["content"],
-                _first_of_text(warehouse, day, settings.window_days, _kept(files, "content", verdicts["content"])),
-            )
-            _publish_votes(votes, files, verdicts["labels"])
+            *publishers, quarantine, delivered = (_Publisher(t, p) for t, p in zip(tables, paths, strict=True))
+            for feed, publisher in zip(feeds, publishers, strict=True):
+                mine, kept = of[feed.name], verdicts[feed.name]
+                completed = feed.completed(_kept(mine, kept), warehouse, day, settings)
+                for frame in _kept(mine, kept):
+                    publisher.append(feed.published(frame, completed))
             for file in files:
                 for frame in file.quarantine_frames():
                     quarantine.append(frame)
             delivered.append(drops_frame(files))
-            for publisher in (content, votes, quarantine, delivered):
+            for publisher in (*publishers, quarantine, delivered):
                 publisher.close()
-            _check_accounting(files, content.rows, votes.rows, quarantine.rows)
+            _check_accounting(files, {f.name: p.rows for f, p in zip(feeds, publishers, strict=True)}, quarantine.rows)
     return DayIngest(day, files)
 
 
@@ -378,13 +330,13 @@ def check_file(
 ) -> tuple[FileResult, pl.DataFrame]:
     """(result, quarantine rows) one file would give on its own. Nothing is written outside ``staging``."""
     result = stage_file(drop, staging, policies, settings)
-    settle_day([result], drop.feed, policies)
+    settle_day([result], FEEDS[drop.feed], policies)
     return result, pl.concat([QUARANTINE.empty(), *result.quarantine_frames()]).sort("drop_line")
 
 
-def _kept(files: Sequence[FileResult], feed: Feed, verdicts: Sequence[pl.DataFrame]) -> Iterator[pl.DataFrame]:
-    """Kept rows of a feed in delivery order, frame by frame, with the verdict columns but ``keep``."""
-    staged = [f for f in files if f.feed == feed and f.good is not None and f.good.rows]
+def _kept(files: Sequence[FileResult], verdicts: Sequence[pl.DataFrame]) -> Iterator[pl.DataFrame]:
+    """Kept rows of a feed's files in delivery order, frame by frame, with the feed's marks."""
+    staged = [f for f in files if f.good is not None and f.good.rows]
     for result, verdict in zip(staged, verdicts, strict=True):
         assert result.good is not None
         offset = 0
@@ -395,25 +347,8 @@ def _kept(files: Sequence[FileResult], feed: Feed, verdicts: Sequence[pl.DataFra
             yield both.filter("keep").drop("keep")
 
 
-def _publish_content(
-    content: _Publisher, files: Sequence[FileResult], verdicts: Sequence[pl.DataFrame], firsts: pl.DataFrame
-) -> None:
-    for frame in _kept(files, "content", verdicts):
-        marked = (
-            frame.drop("duplicate_of")
-            .join(firsts, on="text_sha256", how="left", maintain_order="left")
-            .with_columns(duplicate_of=pl.when(pl.col("duplicate_of") != pl.col("item_id")).then("duplicate_of"))
-        )
-        content.append(marked.select(CONTENT.schema.names()))
-
-
-def _publish_votes(votes: _Publisher, files: Sequence[FileResult], verdicts: Sequence[pl.DataFrame]) -> None:
-    for frame in _kept(files, "labels", verdicts):
-        votes.append(frame.select(VOTES.schema.names()))
-
-
-def _check_accounting(files: Sequence[FileResult], content: int, votes: int, quarantine: int) -> None:
-    for feed, written in (("content", content), ("labels", votes)):
+def _check_accounting(files: Sequence[FileResult], rows: Mapping[str, int], quarantine: int) -> None:
+    for feed, written in rows.items():
         mine = [f for f in files if f.feed == feed]
         accepted = sum(f.accepted for f in mine)
         if accepted != written or any(f.accepted < 0 for f in mine):

@@ -9,13 +9,11 @@ import stat
 from dataclasses import dataclass
 from datetime import date
 from pathlib import Path
-from typing import Literal
 
 from moderation_pipelines.foundation.errors import Problem, ReadFailure, UserError
 from moderation_pipelines.foundation.home import Home
+from moderation_pipelines.ingest.feed import FEEDS
 
-Feed = Literal["content", "labels"]
-FEEDS: tuple[Feed, ...] = ("content", "labels")
 _DAY = re.compile(r"\d{4}-\d{2}-\d{2}")
 _NOT_THERE_YET = (".tmp", ".part")
 
@@ -24,7 +22,7 @@ _NOT_THERE_YET = (".tmp", ".part")
 class DropFile:
     """One delivered file."""
 
-    feed: Feed
+    feed: str
     day: date
     path: Path
 
@@ -75,7 +73,7 @@ def landing_days(home: Home) -> dict[date, list[DropFile]]:
     A feed folder that does not exist is empty; one that exists and cannot be read raises :class:`ReadFailure`.
     """
     days: dict[date, list[DropFile]] = {}
-    for feed in FEEDS:
+    for feed in FEEDS.names:
         root = home.drops / feed
         for folder in _listed(root, home.relative(root)):
             day = day_from_name(folder.name)
@@ -89,7 +87,7 @@ def landing_days(home: Home) -> dict[date, list[DropFile]]:
 def misplaced(home: Home) -> list[Problem]:
     """Entries of the landing zone that no day will ever pick up, with what would be right."""
     problems = []
-    for feed in FEEDS:
+    for feed in FEEDS.names:
         root = home.drops / feed
         for entry in _listed(root, home.relative(root)):
             if is_complete_name(entry.name) and day_from_name(entry.name) is None:
@@ -98,7 +96,7 @@ def misplaced(home: Home) -> list[Problem]:
     return problems
 
 
-def drop_files(home: Home, feed: Feed, day: date) -> list[DropFile]:
+def drop_files(home: Home, feed: str, day: date) -> list[DropFile]:
     """Delivered files of one feed and day, by name. Folders and half-written files are left out."""
     folder = home.drops / feed / str(day)
     return [
@@ -114,7 +112,7 @@ def day_fingerprint(files: list[DropFile]) -> str:
     return hashlib.blake2b("\n".join(lines).encode(), digest_size=12).hexdigest()
 
 
-def place_drop(home: Home, source: Path, feed: Feed, day: date) -> Path:
+def place_drop(home: Home, source: Path, feed: str, day: date) -> Path:
     """Copy a file into the landing zone so that no reader sees half of it. Returns where it lies.
 
     A file of the same name delivered for that day before is replaced: that is how corrections arrive.

@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-from moderation_pipelines.ingest.tables import CONTENT, DROPS, QUARANTINE
-from moderation_pipelines.votes.tables import VOTES
+from moderation_pipelines.ingest.feed import FEEDS
+from moderation_pipelines.ingest.tables import DROPS, QUARANTINE
 from moderation_pipelines.wiring.stage import Stage
 
 STAGE = Stage(
     name="ingest",
     charter="Drop files in; content, votes, quarantine and drops out, every row counted. Not here: which votes count.",
     phase="day",
-    tables=(DROPS, QUARANTINE, CONTENT, VOTES),
+    tables=(DROPS, QUARANTINE, *(feed.table for feed in FEEDS)),
     assets="moderation_pipelines.ingest.assets:build",
 )

@@ -6,15 +6,22 @@ from moderation_pipelines.tables.column import count, moment, share, text, texts
 from moderation_pipelines.tables.table import Table
 from moderation_pipelines.tables.vocabulary import DELIVERED, DROP_FILE, EXTRA, ITEM_ID, LINE
 
-FEEDS = ("content", "labels")
 SIDES = ("eval", "development")
+
+
+def _feeds() -> tuple[str, ...]:
+    # Feeds know their tables: looked up when rows are checked.
+    from moderation_pipelines.ingest.feed import feed_names
+
+    return feed_names()
+
 
 DROPS = Table(
     "drops",
     "one delivered file",
     ("feed", "drop_date", "drop_file"),
     {
-        "feed": text("feed the file belongs to", one_of=FEEDS),
+        "feed": text("feed the file belongs to", one_of=_feeds),
         "drop_date": DELIVERED,
         "drop_file": DROP_FILE,
         "sha256": text("SHA-256 of the file's bytes as delivered; null if it could not be read", nullable=True),
@@ -33,7 +40,7 @@ QUARANTINE = Table(
     "one row that broke a rule",
     ("feed", "drop_date", "drop_file", "drop_line"),
     {
-        "feed": text("feed the row belongs to", one_of=FEEDS),
+        "feed": text("feed the row belongs to", one_of=_feeds),
         "drop_date": DELIVERED,
         "drop_file": DROP_FILE,
         "drop_line": LINE,

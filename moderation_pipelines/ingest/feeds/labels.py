@@ -1,0 +1,124 @@
+"""The feed of labels: votes, gold, adjudications, audits."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Collection, Mapping
+from typing import Any
+
+import polars as pl
+
+from moderation_pipelines.foundation.errors import did_you_mean
+from moderation_pipelines.foundation.settings import Settings
+from moderation_pipelines.ingest.feed import Broken, Delivery, Feed
+from moderation_pipelines.ingest.fields import Field, Unfit, identifier, locale, number, plain, shown, timestamp
+from moderation_pipelines.policies.policy import Policies
+from moderation_pipelines.votes.repeats import REPEAT_KEY, mark_current, takes_last
+from moderation_pipelines.votes.tables import VOTE_KINDS, VOTES
+
+
+def vote_kind(value: Any) -> str | None:
+    """One of VOTE_KINDS; empty is absent."""
+    text = plain(value)
+    if text is not None and text not in VOTE_KINDS:
+        raise Unfit("unknown_kind", f"{shown(text)} is not a kind{did_you_mean(text, VOTE_KINDS)}")
+    return text
+
+
+class LabelsFeed(Feed):
+    """Rows of ``votes``. A vote_id delivered again is a repeated delivery; a rater's repeats are marked."""
+
+    name = "labels"
+    order = 2
+    table = VOTES
+    required = ("item_id", "policy", "label")
+    key = "vote_id"
+    on_conflict = "duplicate"
+    fields: Mapping[str, Field] = {
+        "vote_id": Field(identifier, ("label_id",), empty_is_absent=True),
+        "item_id": Field(identifier),
+        "policy": Field(identifier, repeats=True),
+        "rater_id": Field(identifier, repeats=True, empty_is_absent=True),
+        "pool": Field(plain, repeats=True),
+        "rater_locale": Field(locale, repeats=True),
+        "label": Field(plain, repeats=True),
+        "kind": Field(vote_kind, repeats=True),
+        "guideline": Field(plain, repeats=True),
+        "labeled_at": Field(timestamp, repeats=True),
+        "seconds": Field(number(0, math.inf)),
+        "confidence": Field(number(0, 1)),
+        "rationale": Field(plain),
+    }
+
+    def row_mistakes(
+        self,
+        columns: Mapping[str, list[Any]],
+        policies: Policies,
+        told: Collection[tuple[int, str | None]],
+        broken_policies: Collection[str],
+    ) -> list[Broken]:
+        skip = {row for row, column in told if column in ("policy", "label")}
+        allowed = {p.id: frozenset(p.label_ids) | frozenset(p.abstain) for p in policies}
+        found = []
+        for i, (policy, label) in enumerate(zip(columns["policy"], columns["label"], strict=True)):
+            if policy is None or i in skip:
+                continue
+            if policy in broken_policies:
+                message = (
+                    f"policy {shown(policy)} cannot be used: prompts/{policy}/policy.yaml has mistakes; modpipe check"
+                )
+                found.append(Broken(i, "unusable_policy", "policy", policy, message))
+            elif policy not in allowed:
+                message = f"policy {shown(policy)} is not in prompts/{did_you_mean(policy, policies.ids)}"
+                found.append(Broken(i, "unknown_policy", "policy", shown(policy).strip('"'), message))
+            elif label is not None and label not in allowed[policy]:
+                hint = did_you_mean(label, [*policies[policy].label_ids, *policies[policy].abstain])
+                message = f'label {shown(label)} is not in policy "{policy}"{hint}'
+                found.append(Broken(i, "unknown_label", "label", shown(label).strip('"'), message))
+        return found
+
+    def finished(self, good: pl.DataFrame, delivery: Delivery, policies: Policies, settings: Settings) -> pl.DataFrame:
+        abstain = (
+            pl.DataFrame(
+                [(p.id, a) for p in policies for a in p.abstain],
+                schema={"policy": pl.String, "label": pl.String},
+                orient="row",
+            )
+            .unique()
+            .with_columns(is_abstain=pl.lit(True))
+        )
+        day, file = delivery.day, delivery.file
+        frame = (
+            good.lazy()
+            .with_columns(
+                drop_date=pl.lit(day),
+                drop_file=pl.lit(file),
+                kind=pl.col("kind").fill_null("vote"),
+                vote_id=pl.coalesce("vote_id", pl.format("{}/{}:{}", pl.lit(str(day)), pl.lit(file), "drop_line")),
+            )
+            .join(abstain.lazy(), on=["policy", "label"], how="left", maintain_order="left")
+            .with_columns(pl.col("is_abstain").fill_null(False))
+        )
+        return VOTES.filled(frame).collect()
+
+    def fingerprints(self, frame: pl.DataFrame, policies: Policies) -> list[pl.Expr]:
+        repeat = pl.struct(*REPEAT_KEY)
+        return [
+            repeat.hash(3).alias("repeat_1"),
+            repeat.hash(4).alias("repeat_2"),
+            pl.col("labeled_at"),
+            pl.col("rater_id").is_not_null().alias("named"),
+            takes_last(policies).alias("takes_last"),
+        ]
+
+    def bucket(self) -> str:
+        return "repeat_1"
+
+    def marks(self, kept: pl.DataFrame) -> pl.DataFrame:
+        return mark_current(kept.lazy(), ["repeat_1", "repeat_2"]).select("row", "is_current").collect()
+
+    def marks_schema(self) -> dict[str, Any]:
+        return {"is_current": pl.Boolean}
+
+
+FEED = LabelsFeed()

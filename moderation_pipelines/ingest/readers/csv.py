@@ -1,0 +1,127 @@
+"""CSV: a header, commas, quotes doubled inside quotes, UTF-8."""
+
+from __future__ import annotations
+
+import csv
+from collections import deque
+from collections.abc import Iterator, Sequence
+from typing import IO
+
+from moderation_pipelines.ingest.reading import (
+    LINE_LIMIT,
+    DropRejected,
+    RawRow,
+    Reader,
+    Source,
+    batched,
+    checked_header,
+    lines_of,
+)
+
+RECORD_LINES = 1_000
+csv.field_size_limit(LINE_LIMIT)
+
+
+class _CutLine(Exception):
+    """A line too long to be read stands inside a record."""
+
+
+class _LineFeed:
+    """Physical lines for the csv module, with a way back: a record that turns out broken gives its lines back."""
+
+    def __init__(self, stream: IO[bytes]) -> None:
+        self._source = lines_of(stream)
+        self._waiting: deque[tuple[int, bytes, bool]] = deque()
+        self.taken: list[tuple[int, bytes, bool]] = []
+
+    def peek(self) -> tuple[int, bytes, bool] | None:
+        """The line the next record begins with; the record before it is done with."""
+        self.taken = []
+        if not self._waiting:
+            line = next(self._source, None)
+            if line is None:
+                return None
+            self._waiting.append(line)
+        return self._waiting[0]
+
+    def skip(self) -> None:
+        self._waiting.popleft()
+
+    def give_back(self) -> None:
+        """All lines of the record but its first will be read again, as records of their own."""
+        self._waiting.extendleft(reversed(self.taken[1:]))
+        self.taken = []
+
+    def __iter__(self) -> _LineFeed:
+        return self
+
+    def __next__(self) -> str:
+        line = self._waiting.popleft() if self._waiting else next(self._source)
+        self.taken.append(line)
+        if line[2] or len(self.taken) > RECORD_LINES:
+            raise _CutLine
+        return line[1].decode("utf-8", "surrogateescape")
+
+
+def _csv_records(feed: _LineFeed) -> Iterator[tuple[int, list[str] | None, RawRow | None]]:
+    """(line, cells, None) of each record, or (line, None, broken row). A broken record costs its first line only."""
+    reader = csv.reader(feed, strict=True)
+    while (first := feed.peek()) is not None:
+        number, raw, cut = first
+        if cut:
+            feed.skip()
+            message = f"line is over {LINE_LIMIT:,} bytes; one item or vote per row"
+            yield number, None, RawRow(number, {}, raw, "overlong_line", message)
+            continue
+        try:
+            yield number, next(reader), None
+        except (csv.Error, _CutLine) as error:
+            feed.give_back()
+            reader = csv.reader(feed, strict=True)
+            what = error if isinstance(error, csv.Error) else "a quote is opened and not closed"
+            message = f"not valid CSV ({what}); close quotes, and double those inside a cell"
+            yield number, None, RawRow(number, {}, raw.rstrip(b"\r\n"), "broken_csv", message)
+
+
+def csv_rows(source: Source, required: Sequence[str], batch_rows: int) -> Iterator[list[RawRow]]:
+    """A row per record; empty cells are absent. Raises :class:`DropRejected` for a header that cannot be used."""
+    with source.text() as stream:
+        yield from _rows(stream, required, batch_rows)
+
+
+def _rows(stream: IO[bytes], required: Sequence[str], batch_rows: int) -> Iterator[list[RawRow]]:
+    feed = _LineFeed(stream)
+    records = _csv_records(feed)
+    _, cells, broken = next(records, (1, [], None))
+    if broken is not None or cells is None:
+        raise DropRejected(f"the header is {broken.message if broken else 'missing'}")
+    header = [name.strip() for name in cells]
+    if any("\udc80" <= c <= "\udcff" for name in header for c in name):
+        raise DropRejected("the header is not UTF-8; save the file as UTF-8")
+    checked_header(header, required)
+    yield from batched((_csv_row(n, c, b, header) for n, c, b in records if c != []), batch_rows)
+
+
+def _csv_row(line: int, cells: list[str] | None, broken: RawRow | None, header: Sequence[str]) -> RawRow:
+    if broken is not None or cells is None:
+        assert broken is not None
+        return broken
+    row = RawRow(line, {})
+    joined = "\x1f".join(cells)
+    if len(cells) != len(header):
+        row.raw = ",".join(cells).encode("utf-8", "surrogateescape")
+        row.rule = "ragged_row"
+        row.message = f"row has {len(cells)} cells, the header {len(header)}; quote cells that hold commas or newlines"
+    elif "\x00" in joined:
+        row.raw = ",".join(cells).encode("utf-8", "surrogateescape")
+        row.rule, row.message = "nul_byte", "row holds a NUL byte; remove it"
+    elif not joined.isascii() and any("\udc80" <= c <= "\udcff" for c in joined):
+        row.raw = ",".join(cells).encode("utf-8", "surrogateescape")
+        row.rule, row.message = "invalid_utf8", "row is not UTF-8; save the file as UTF-8"
+    else:
+        row.fields = {name: cell for name, cell in zip(header, cells, strict=True) if cell != ""}
+    row.size = len(joined)
+    return row
+
+
+READER = Reader("csv", 2, (".csv",), csv_rows)
