@@ -32,10 +32,11 @@ test: $(STAMP)  ## Run the test suite (minutes; the long tests are apart)
 test-long: $(STAMP)  ## Run the long tests: browser, and real homes end to end
 	@$(BIN)/python -m pytest -m "slow or browser"
 
-lint: $(STAMP)  ## Formatter, linter, type checker, dead links in the docs
+lint: $(STAMP)  ## Formatter, linter, type checker, floors, dead links in the docs
 	@$(BIN)/ruff format --check .
 	@$(BIN)/ruff check .
 	@$(BIN)/mypy
+	@$(BIN)/python tools/floors.py
 	@$(BIN)/python tools/check_docs.py
 
 format: $(STAMP)  ## Format the code

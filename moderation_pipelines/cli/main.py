@@ -10,59 +10,30 @@ import time
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from datetime import UTC, date, datetime, timedelta
-from enum import StrEnum
 from pathlib import Path
 from typing import Annotated, Any
 
 import typer
-from rich.console import Console
 from rich.markup import escape
 from rich.progress import BarColumn, Progress, SpinnerColumn, TextColumn, TimeElapsedColumn
-from rich.table import Table
 
+from moderation_pipelines.cli.stage_commands import LineGroup
 from moderation_pipelines.foundation.errors import UserError
 from moderation_pipelines.foundation.home import Home, find_home, repository_root
 from moderation_pipelines.foundation.settings import Settings
+from moderation_pipelines.rendering.terminal import Format, HomeOption, err, failed, out, print_table
 
 app = typer.Typer(
+    cls=LineGroup,
     help="Labels in, trusted numbers out: the moderation labeling and evaluation pipeline.",
     no_args_is_help=True,
     add_completion=False,
     pretty_exceptions_enable=False,
     rich_markup_mode=None,
 )
-sets = typer.Typer(help="Eval-set releases: list, show, diff.", no_args_is_help=True, rich_markup_mode=None)
-app.add_typer(sets, name="eval-sets")
 
-out = Console(soft_wrap=True, highlight=False)
-err = Console(stderr=True, soft_wrap=True, highlight=False)
 
-HomeOption = Annotated[
-    Path | None,
-    typer.Option("--home", help="Home folder. Default: MODERATION_HOME, else the repository root."),
-]
 DayOption = Annotated[str | None, typer.Option(metavar="YYYY-MM-DD")]
-
-
-class ScaleKind(StrEnum):
-    nominal = "nominal"
-    ordinal = "ordinal"
-    interval = "interval"
-    ratio = "ratio"
-    set = "set"
-
-
-class IntervalKind(StrEnum):
-    auto = "auto"
-    analytic = "analytic"
-    percentile = "percentile"
-    bca = "bca"
-
-
-class Format(StrEnum):
-    table = "table"
-    csv = "csv"
-    json = "json"
 
 
 def _day(text: str | None, name: str) -> date | None:
@@ -86,21 +57,6 @@ def _moment(text: str | None) -> datetime | None:
     if len(text) == 10:
         moment += timedelta(days=1, microseconds=-1)
     return moment if moment.tzinfo else moment.replace(tzinfo=UTC)
-
-
-def _fail(message: str, code: int = 1) -> typer.Exit:
-    err.print(escape(message), style="red")
-    return typer.Exit(code)
-
-
-def _print_table(columns: Sequence[str], rows: Sequence[Sequence[object]], right: Sequence[int] = ()) -> None:
-    table = Table(box=None, pad_edge=False, header_style="bold")
-    for i, column in enumerate(columns):
-        table.add_column(column, justify="right" if i in right else "left", overflow="fold")
-    for row in rows:
-        table.add_row(*(escape("–" if v is None else str(v)) for v in row))
-    wide = Console(soft_wrap=not sys.stdout.isatty(), highlight=False, width=None if sys.stdout.isatty() else 160)
-    wide.print(table)
 
 
 @contextmanager
@@ -183,7 +139,7 @@ def _print_plan(home: Home, day: date | None, retry_errors: bool) -> None:
         why = "no release stands yet: run once, then plan" if not tasks else "prompts/judges.yaml names no judge"
         out.print(f"Nothing would be asked: {why}.")
         return
-    _print_table(
+    print_table(
         ["judge", "eval set", "items", "answered", "in batch", "to ask", "failed before", "tokens in", "tokens out",
          "cost", "at most", "budget left"],
         [
@@ -266,7 +222,7 @@ def _print_results(home: Home, day: date) -> None:
         rows.setdefault(r["policy"], {})[r["coefficient"]] = r
     methods = chosen_methods(warehouse.scan(CONSENSUS_METHODS, [day]).collect())
     out.print("\n[bold]Agreement between raters[/bold]")
-    _print_table(
+    print_table(
         ["policy", "percent agreement", "alpha", "95 % interval", "items", "votes", "labels by"],
         [
             [
@@ -290,7 +246,7 @@ def _print_results(home: Home, day: date) -> None:
         judged.setdefault((f"{r['eval_set']} {r['version']}", r["judge_id"]), {})[r["metric"]] = r
     if judged:
         out.print("\n[bold]Judges[/bold]")
-        _print_table(
+        print_table(
             ["eval set", "judge", "precision", "recall", "F1", "95 % interval", "n", "missing"],
             [
                 [
@@ -389,83 +345,6 @@ def fake_endpoint(
 
 
 @app.command()
-def batches(
-    home: HomeOption = None,
-    collect_: Annotated[
-        bool, typer.Option("--collect", help="Ask the endpoints and settle what has ended; then run again.")
-    ] = False,
-    give_up: Annotated[
-        str | None, typer.Option(metavar="BATCH", help="Stop waiting for a batch the provider has lost.")
-    ] = None,
-) -> None:
-    """List the batches that judges with `via: batch` sent, newest last."""
-    from moderation_pipelines.foundation.errors import did_you_mean
-    from moderation_pipelines.judging.batch import collect
-    from moderation_pipelines.judging.judges_file import load_judges
-    from moderation_pipelines.judging.ledger.batches import Batches
-    from moderation_pipelines.judging.ledger.ledger import open_ledger
-    from moderation_pipelines.orchestration.stages import checked_policies
-
-    place = find_home(home)
-    judges = load_judges(place, checked_policies(place))
-    problems: list[str] = []
-    with open_ledger(place.ledger) as ledger:
-        if collect_:
-            done = collect(ledger, list(judges.endpoints.values()), place.batch_files)
-            problems = done.problems
-            answers = sum(b.settled for b in done.batches)
-            err.print(f"{len(done.batches)} batches collected with {answers:,} answers; {done.open} still out.")
-            for day in sorted({b.day for b in done.batches}):
-                err.print(escape(f"Score the day anew: modpipe run --home {place.root} --date {day}"))
-        if give_up is not None:
-            waiting = {b.name: b for b in [*Batches(ledger).open(), *Batches(ledger).unfinished()]}
-            if give_up not in waiting:
-                raise UserError(f'no batch "{give_up}" is out{did_you_mean(give_up, list(waiting))}')
-            Batches(ledger).give_up(waiting[give_up])
-        rows = Batches(ledger).all()
-    _print_table(
-        ["day", "judge", "batch", "state", "requests", "settled", "failed", "note"],
-        [[b.day, b.account, b.name, b.state, f"{b.requests:,}", f"{b.settled:,}", f"{b.failed:,}", b.note]
-         for b in rows],
-        right=(4, 5, 6),
-    )  # fmt: skip
-    if problems:
-        raise _fail("\n".join(problems))
-
-
-@app.command()
-def probe(
-    judge: Annotated[str, typer.Argument(help="The judge, as named in prompts/judges.yaml.")],
-    home: HomeOption = None,
-) -> None:
-    """Find out what a judge's endpoint can do (a handful of tiny requests) and keep it for the runs."""
-    from moderation_pipelines.foundation.errors import did_you_mean
-    from moderation_pipelines.judging.capabilities import profile_of
-    from moderation_pipelines.judging.judges_file import load_judges
-    from moderation_pipelines.judging.ledger.ledger import open_ledger
-    from moderation_pipelines.judging.probing import probe as ask
-    from moderation_pipelines.orchestration.stages import checked_policies
-
-    place = find_home(home)
-    judges = load_judges(place, checked_policies(place))
-    if judge not in judges.judges:
-        raise UserError(f'judge "{judge}" is not in prompts/judges.yaml{did_you_mean(judge, list(judges.judges))}')
-    chosen = judges.judges[judge]
-    endpoint = judges.endpoints[chosen.endpoint]
-    found = ask(endpoint, chosen.model)
-    with open_ledger(place.ledger) as ledger:
-        ledger.keep_profile(endpoint.base_url, chosen.model, found)
-    in_force = profile_of(endpoint, found if endpoint.probe else None)
-    source = in_force.source or {}
-    _print_table(
-        ["capability", "found", "in force", "because"],
-        [[k, str(found.get(k, "–")), str(v), source.get(k, "–")] for k, v in in_force.as_dict().items()],
-    )
-    if not endpoint.probe:
-        out.print("\nKept, but not used: the endpoint says probe: false. Set probe: true, or declare what was found.")
-
-
-@app.command()
 def demo(home: HomeOption = None) -> None:
     """Put the sample drops into a home (default data/demo) and run the whole line on them. No key, no network."""
     from moderation_pipelines.sample.generate import sample_files
@@ -524,7 +403,7 @@ def drop(
     with tempfile.TemporaryDirectory() as staging:
         result, bad = check_file(DropFile(feed, day, file), Path(staging), policies, settings)
     if result.reason is not None:
-        raise _fail(f"{file}: rejected: {result.reason}")
+        raise failed(f"{file}: rejected: {result.reason}")
     shown = 50
     for row in bad.head(shown).iter_rows(named=True):
         out.print(escape(f"{file.name}:{row['drop_line']}: {row['message']}"))
@@ -562,7 +441,7 @@ def check(home: HomeOption = None) -> None:
             err.print(escape(str(problem)))
         if [p.file for p in problems] == ["prompts"]:
             err.print("(another home: --home or MODERATION_HOME; a first look: modpipe demo)")
-        raise _fail(f"{len(problems)} mistake{'' if len(problems) == 1 else 's'}")
+        raise failed(f"{len(problems)} mistake{'' if len(problems) == 1 else 's'}")
     policies = load_policies(place)
     specs = load_specs(place, policies)
     judges = load_judges(place, policies)
@@ -607,229 +486,8 @@ def sql(
             sys.stdout.write(json.dumps(dict(zip(columns, row, strict=True)), default=str, ensure_ascii=False) + "\n")
     else:
         right = [i for i in range(len(columns)) if any(isinstance(r[i], int | float) for r in rows[:50])]
-        _print_table(columns, rows, right)
+        print_table(columns, rows, right)
         err.print(f"{len(rows):,} row{'' if len(rows) == 1 else 's'}", style="dim")
-
-
-@sets.command("list")
-def sets_list(home: HomeOption = None) -> None:
-    """Every release of every set."""
-    from moderation_pipelines.eval_sets.release import eval_set_names, releases
-
-    place = find_home(home)
-    rows = []
-    for name in eval_set_names(place):
-        for r in releases(place, name):
-            m = r.manifest
-            warned = ", ".join(m["validation"]["failed_warning"]) or "none"
-            rows.append(
-                [
-                    name,
-                    r.version,
-                    m["policy"],
-                    f"{m['rows']:,}",
-                    f"{m['rows_violating']:,}",
-                    (m["created_at"] or "–")[:10],
-                    m["content_sha256"][:12],
-                    warned,
-                ]
-            )
-    if not rows:
-        out.print("no release yet; `modpipe run` makes them")
-        return
-    _print_table(["set", "version", "policy", "items", "violating", "as of", "content", "warnings"], rows, right=(3, 4))
-
-
-@sets.command("show")
-def sets_show(
-    name: str,
-    version: Annotated[str | None, typer.Argument(help="e.g. v0002. Default: the newest.")] = None,
-    home: HomeOption = None,
-) -> None:
-    """A release's dataset card."""
-    from moderation_pipelines.eval_sets.release import find_release, releases
-
-    place = find_home(home)
-    there = releases(place, name)
-    release = find_release(place, name, version or (there[-1].version if there else "1"))
-    out.print(escape((release.path / "README.md").read_text(encoding="utf-8")))
-    out.print(f"Files: {escape(str(release.path))}")
-
-
-@sets.command("diff")
-def sets_diff(name: str, old: str, new: str, home: HomeOption = None) -> None:
-    """What changed between two releases: items added, removed, relabelled, by id."""
-    from moderation_pipelines.eval_sets.release import find_release, release_diff
-
-    place = find_home(home)
-    diff = release_diff(find_release(place, name, old), find_release(place, name, new))
-    out.print(f"{escape(diff.name)} {diff.old} → {diff.new}: {escape(diff.summary())}")
-    for item in diff.added:
-        out.print(f"+ {escape(item)}", style="green")
-    for item in diff.removed:
-        out.print(f"- {escape(item)}", style="red")
-    for item, before, after in diff.relabelled:
-        out.print(f"~ {escape(item)}: {escape(before)} → {escape(after)}", style="yellow")
-    for item in diff.edited:
-        out.print(f"~ {escape(item)}: text changed", style="yellow")
-    for item in diff.revised:
-        out.print(f"~ {escape(item)}: votes or probability changed", style="dim")
-
-
-@app.command("agreement")
-def agreement_command(
-    file: Annotated[Path, typer.Argument(help="Votes: .parquet, .csv or .jsonl with item_id, label and rater_id.")],
-    scale: Annotated[ScaleKind, typer.Option(help="Kind of scale of the labels.")] = ScaleKind.nominal,
-    labels: Annotated[
-        str | None, typer.Option(help="The label set in order, with commas. Needed for ordered text labels.")
-    ] = None,
-    by: Annotated[list[str] | None, typer.Option(help="A column to slice by; may be given several times.")] = None,
-    replicates: Annotated[int, typer.Option(min=1, help="Bootstrap samples.")] = 1000,
-    interval: Annotated[
-        IntervalKind, typer.Option(help="auto: BCa bootstrap, analytic where raters are looked at.")
-    ] = IntervalKind.auto,
-    format_: Annotated[Format, typer.Option("--format", help="How to print the rows.")] = Format.table,
-) -> None:
-    """Every agreement coefficient of a file of votes, with intervals and notes."""
-    from moderation_pipelines.agreement.of_file import agreement_of_file
-
-    names = _names(labels)
-    frame, notes = agreement_of_file(file, scale.value, by or [], replicates, interval.value, names)
-    for note in notes:
-        err.print(escape(f"note: {note}"))
-    _print_frame(
-        frame,
-        format_,
-        ("slice", "slice_value", "coefficient", "label", "value", "ci_low", "ci_high", "n_items", "n_rated"),
-    )
-    if format_ is Format.table:
-        for note in frame["note"].drop_nulls().unique(maintain_order=True):
-            who = frame.filter(frame["note"] == note)["coefficient"].unique(maintain_order=True)
-            err.print(escape(f"{', '.join(who)}: {note}"), style="dim")
-
-
-@app.command("consensus")
-def consensus_command(
-    file: Annotated[Path, typer.Argument(help="Votes: .parquet, .csv or .jsonl with item_id, label, rater_id, kind.")],
-    method: Annotated[str, typer.Option(help="How votes add up: a method of docs/statistics.md.")] = "dawid_skene",
-    labels: Annotated[str | None, typer.Option(help="The label set in order, with commas. Default: those met.")] = None,
-    ordered: Annotated[bool, typer.Option("--ordered", help="The labels are in order.")] = False,
-    to: Annotated[Path | None, typer.Option(help="Write a .parquet or .csv here instead of printing.")] = None,
-    format_: Annotated[Format, typer.Option("--format", help="How to print the rows.")] = Format.table,
-) -> None:
-    """A label for every item of a file of votes."""
-    from moderation_pipelines.consensus.of_file import consensus_of_file
-    from moderation_pipelines.tables.store import replacing
-
-    if ordered and not labels:
-        raise UserError("--ordered needs --labels: the labels in their order, such as none,mild,severe")
-    if to is not None and to.suffix not in (".parquet", ".csv"):
-        raise UserError(f"{to}: ends in {to.suffix or 'nothing'}; .parquet or .csv is written")
-    frame, notes = consensus_of_file(file, method, _names(labels), ordered)
-    for note in notes:
-        err.print(escape(f"note: {note}"))
-    if to is None:
-        _print_frame(frame, format_, tuple(frame.columns))
-        return
-    with replacing(to) as temporary:
-        frame.write_parquet(temporary) if to.suffix == ".parquet" else frame.write_csv(temporary)
-    err.print(escape(f"{frame.height:,} items written to {to}; {frame['label'].null_count():,} without a label"))
-
-
-@app.command()
-def compare(
-    eval_set: str,
-    first: Annotated[str, typer.Argument(help="A judge; or a version, with --judge.")],
-    second: Annotated[str, typer.Argument(help="Another judge; or a later version, with --judge.")],
-    judge: Annotated[str | None, typer.Option(help="Compare this judge on two versions.")] = None,
-    version: Annotated[
-        str | None, typer.Option(help="Compare two judges on this version. Default: the newest.")
-    ] = None,
-    home: HomeOption = None,
-    format_: Annotated[Format, typer.Option("--format", help="How to print the rows.")] = Format.table,
-) -> None:
-    """Two judges on one release, or one judge on two releases: paired differences with intervals and tests."""
-    from moderation_pipelines.eval_sets.release import find_release, releases
-    from moderation_pipelines.metrics.asked import comparison
-
-    place = find_home(home)
-    replicates = Settings.from_env().bootstrap_replicates
-    if judge is not None:
-        if version is not None:
-            raise UserError("--judge compares two versions, given as arguments; leave --version away")
-        frame = comparison(place, eval_set, (first, second), (judge,), replicates)
-    else:
-        there = releases(place, eval_set)
-        release = find_release(place, eval_set, version or (there[-1].version if there else "1"))
-        frame = comparison(place, eval_set, (release.version,), (first, second), replicates)
-    columns = ("slice", "slice_value", "metric", "value_a", "value_b", "difference", "ci_low", "ci_high", "n",
-               "n_only_a", "n_only_b", "p_value", "p_adjusted")  # fmt: skip
-    _print_frame(frame, format_, columns)
-
-
-@app.command()
-def plan(
-    rate: Annotated[float | None, typer.Option(help="A rate to estimate; with --half-width.")] = None,
-    half_width: Annotated[
-        float | None, typer.Option(help="How far its 95 % interval may reach to either side.")
-    ] = None,
-    rates: Annotated[
-        tuple[float, float] | None, typer.Option(help="Two rates on different items, to tell apart.")
-    ] = None,
-    paired: Annotated[
-        tuple[float, float] | None,
-        typer.Option(help="Two judges on the same items: share only the first gets right, share only the second."),
-    ] = None,
-    power: Annotated[float, typer.Option(help="Chance to see the difference.")] = 0.8,
-    items: Annotated[int | None, typer.Option(min=1, help="Instead: the power of this many items.")] = None,
-) -> None:
-    """How many items it takes: for an interval, for two rates, for two judges on the same items. Tests are two-sided at
-    a level of 0.05, intervals 95 %."""
-    from moderation_pipelines.stats import power as planning
-
-    if items is not None and (rate is not None or half_width is not None):
-        raise UserError("--items goes with --rates or --paired: an interval has no power")
-    asked = [rate is not None or half_width is not None, rates is not None, paired is not None]
-    if sum(asked) != 1 or (asked[0] and (rate is None or half_width is None)):
-        raise UserError("give one of: --rate with --half-width; --rates A B; --paired A B")
-    try:
-        if rate is not None and half_width is not None:
-            n = planning.items_for_interval(rate, half_width)
-            out.print(f"{n:,} items give a rate of {rate:g} an interval of at most +-{half_width:g}.")
-        elif rates is not None and items is not None:
-            found = planning.power_of_two_rates(*rates, items)
-            out.print(f"{items:,} items a group show {rates[0]:g} against {rates[1]:g} with power {found:.3f}.")
-        elif rates is not None:
-            n = planning.items_for_two_rates(*rates, power)
-            out.print(f"{n:,} items a group show {rates[0]:g} against {rates[1]:g} with power {power:g}.")
-        elif paired is not None and items is not None:
-            found = planning.power_of_paired_rates(*paired, items)
-            out.print(
-                f"{items:,} items judged by both show {paired[0]:g} against {paired[1]:g} with power {found:.3f}."
-            )
-        elif paired is not None:
-            n = planning.items_for_paired_rates(*paired, power)
-            out.print(f"{n:,} items judged by both show {paired[0]:g} against {paired[1]:g} with power {power:g}.")
-    except ValueError as error:
-        raise UserError(str(error)) from None
-
-
-def _names(labels: str | None) -> list[str] | None:
-    return [x.strip() for x in labels.split(",")] if labels else None
-
-
-def _print_frame(frame: Any, format_: Format, columns: Sequence[str]) -> None:
-    """Rows for people (some columns, rounded) or for programs (all of them)."""
-    if format_ is Format.csv:
-        sys.stdout.write(frame.write_csv())
-        return
-    if format_ is Format.json:
-        sys.stdout.write(frame.write_ndjson())
-        return
-    shown = frame.select(columns)
-    numeric = [i for i, dtype in enumerate(shown.dtypes) if dtype.is_numeric()]
-    rows = [[f"{v:.4f}" if isinstance(v, float) else v for v in row] for row in shown.iter_rows()]
-    _print_table(list(columns), rows, numeric)
 
 
 @app.command()

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from moderation_pipelines.consensus.tables import CONSENSUS, CONSENSUS_METHODS
-from moderation_pipelines.wiring.stage import Stage
+from moderation_pipelines.wiring.stage import Command, Stage
 
 STAGE = Stage(
     name="consensus",
@@ -11,4 +11,11 @@ STAGE = Stage(
     phase="day",
     tables=(CONSENSUS_METHODS, CONSENSUS),
     assets="moderation_pipelines.consensus.assets:build",
+    commands=(
+        Command(
+            "consensus",
+            "A label for every item of a file of votes.",
+            "moderation_pipelines.consensus.commands:consensus_command",
+        ),
+    ),
 )
