@@ -66,7 +66,7 @@ def check() -> int:
         config = Path(folder) / "contracts.ini"
         config.write_text(contracts())
         program = Path(sys.executable).parent / "lint-imports"
-        done = subprocess.run([program, "--config", config, "--no-cache"], capture_output=True, text=True, check=False)
+        done = subprocess.run([program, config, "--no-cache"], capture_output=True, text=True, check=False)
     if done.returncode:
         print(done.stdout + done.stderr)
     return done.returncode

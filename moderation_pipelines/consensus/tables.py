@@ -64,7 +64,7 @@ CONSENSUS_METHODS = Table(
         "mean_rank_error": estimate(
             "mean distance to gold in labels, of labelled items; null for a nominal scale", minimum=0
         ),
-        "purity": share("share of the items it calls violating that gold calls violating"),
+        "purity": share("share of the items it calls violating that gold calls violating; null when there is none"),
         "purity_low": low_share("95 % Clopper-Pearson interval"),
         "purity_high": high_share("95 % Clopper-Pearson interval"),
         "n_called_violating": count("gold items it calls violating: the n of purity", unit="items"),

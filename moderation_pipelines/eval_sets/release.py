@@ -48,8 +48,8 @@ class Release:
     @cached_property
     def manifest(self) -> dict[str, Any]:
         try:
-            value = json.loads((self.path / "manifest.json").read_bytes())
-        except (OSError, ValueError) as error:
+            value = store.read_json(self.path / "manifest.json")
+        except ReadFailure as error:
             raise ReadFailure(f"release {self.name} {self.version}: manifest.json cannot be read") from error
         assert isinstance(value, dict)
         return value
@@ -106,7 +106,7 @@ class Release:
 
     def validation(self) -> list[dict[str, Any]]:
         """The audit's result per expectation, as stored with the release."""
-        value = json.loads((self.path / "validation.json").read_bytes())
+        value = store.read_json(self.path / "validation.json")
         assert isinstance(value, list)
         return value
 
@@ -114,17 +114,15 @@ class Release:
 def releases(home: Home, name: str) -> list[Release]:
     """Published versions of a set, oldest first."""
     folder = home.eval_sets / name
-    if not folder.is_dir():
-        return []
-    found = [(int(m.group(1)), p) for p in folder.iterdir() if (m := _VERSION.fullmatch(p.name)) and p.is_dir()]
+    versions = [(int(m.group(1)), folder / n) for n in store.names(folder) if (m := _VERSION.fullmatch(n))]
+    found = [(number, path) for number, path in versions if store.is_folder(path)]
     return [Release(name, path.name, path) for _, path in sorted(found)]
 
 
 def eval_set_names(home: Home) -> list[str]:
     """Names of sets with at least one release."""
-    if not home.eval_sets.is_dir():
-        return []
-    return sorted(p.name for p in home.eval_sets.iterdir() if p.is_dir() and releases(home, p.name))
+    there = [n for n in store.names(home.eval_sets) if store.is_folder(home.eval_sets / n)]
+    return [name for name in there if releases(home, name)]
 
 
 def release_files(home: Home) -> Releases:

@@ -25,7 +25,7 @@ from moderation_pipelines.ingest.rules import checked_batch
 from moderation_pipelines.ingest.sides import pin_eval_share
 from moderation_pipelines.ingest.tables import DROPS, QUARANTINE
 from moderation_pipelines.policies.policy import Policies
-from moderation_pipelines.tables.store import staging as staging_folder
+from moderation_pipelines.tables import store
 from moderation_pipelines.tables.table import Table
 from moderation_pipelines.tables.warehouse import Warehouse
 
@@ -116,14 +116,6 @@ class DayIngest:
         return sum(getattr(f, count) or 0 for f in self.files if f.feed == feed)
 
 
-def file_sha256(path: Path) -> str:
-    digest = hashlib.sha256()
-    with path.open("rb") as stream:
-        while block := stream.read(1 << 20):
-            digest.update(block)
-    return digest.hexdigest()
-
-
 def stage_file(
     drop: DropFile,
     staging: Path,
@@ -139,10 +131,10 @@ def stage_file(
     rows = 0
     try:
         before = drop.fingerprint
-        result.size = drop.path.lstat().st_size
+        result.size = store.size(drop.path)
         with suppress(OSError):
-            if drop.path.is_file() and not drop.path.is_symlink():
-                result.sha256 = file_sha256(drop.path)
+            if store.is_regular_file(drop.path):
+                result.sha256 = store.sha256(drop.path)
         for batch in read_rows(drop.path, feed.required):
             checked = checked_batch(batch, feed, drop.day, drop.name, policies, broken)
             rows += len(batch)
@@ -156,8 +148,8 @@ def stage_file(
         result.reason = str(error) if isinstance(error, DropRejected) else f"the file cannot be read ({error.strerror})"
         good.close()
         bad.close()
-        good.path.unlink(missing_ok=True)
-        bad.path.unlink(missing_ok=True)
+        store.remove(good.path)
+        store.remove(bad.path)
         return result
     good.close()
     bad.close()
@@ -301,9 +293,8 @@ def ingest_day(
     """
     feeds = list(FEEDS)
     drops = [d for feed in feeds for d in drop_files(warehouse.home, feed.name, day)]
-    warehouse.home.warehouse.mkdir(parents=True, exist_ok=True)
     pin_eval_share(warehouse.home, settings.eval_share)
-    with staging_folder(warehouse.home.warehouse) as staging:
+    with store.staging(warehouse.home.warehouse) as staging:
         files = [stage_file(drop, staging, policies, settings, progress, broken) for drop in drops]
         of = {feed.name: [f for f in files if f.feed == feed.name] for feed in feeds}
         verdicts = {feed.name: settle_day(of[feed.name], feed, policies) for feed in feeds}

@@ -3,9 +3,7 @@
 from __future__ import annotations
 
 import hashlib
-import os
 import re
-import stat
 from dataclasses import dataclass
 from datetime import date
 from pathlib import Path
@@ -13,6 +11,7 @@ from pathlib import Path
 from moderation_pipelines.foundation.errors import Problem, ReadFailure, UserError
 from moderation_pipelines.foundation.home import Home
 from moderation_pipelines.ingest.feed import FEEDS
+from moderation_pipelines.tables import store
 
 _DAY = re.compile(r"\d{4}-\d{2}-\d{2}")
 _NOT_THERE_YET = (".tmp", ".part")
@@ -38,8 +37,7 @@ class DropFile:
     @property
     def fingerprint(self) -> str:
         """Changes when the file is replaced: name, size, time of last change, inode."""
-        s = self.path.lstat()
-        return f"{self.path.name!r}:{s.st_size}:{s.st_mtime_ns}:{s.st_ino}"
+        return f"{self.path.name!r}:{store.state(self.path)}"
 
 
 def is_complete_name(name: str) -> bool:
@@ -56,15 +54,12 @@ def day_from_name(name: str) -> date | None:
         return None
 
 
-def _listed(folder: Path, what: str) -> list[Path]:
+def _listed(home: Home, folder: Path) -> list[Path]:
     try:
-        return sorted(folder.iterdir(), key=lambda p: os.fsencode(p.name))
-    except FileNotFoundError:
-        return []
-    except OSError as error:
-        raise ReadFailure(
-            [Problem(what, None, f"folder cannot be read ({error.strerror}); nothing is taken to be empty")]
-        ) from None
+        return [folder / name for name in store.names(folder)]
+    except ReadFailure as error:
+        problems = [Problem(home.relative(folder), None, p.message) for p in error.problems]
+        raise ReadFailure(problems) from None
 
 
 def landing_days(home: Home) -> dict[date, list[DropFile]]:
@@ -75,7 +70,7 @@ def landing_days(home: Home) -> dict[date, list[DropFile]]:
     days: dict[date, list[DropFile]] = {}
     for feed in FEEDS.names:
         root = home.drops / feed
-        for folder in _listed(root, home.relative(root)):
+        for folder in _listed(home, root):
             day = day_from_name(folder.name)
             if day is not None and is_complete_name(folder.name):
                 files = drop_files(home, feed, day)
@@ -89,7 +84,7 @@ def misplaced(home: Home) -> list[Problem]:
     problems = []
     for feed in FEEDS.names:
         root = home.drops / feed
-        for entry in _listed(root, home.relative(root)):
+        for entry in _listed(home, root):
             if is_complete_name(entry.name) and day_from_name(entry.name) is None:
                 hint = "is not a day folder; files belong in data/drops/<feed>/YYYY-MM-DD/"
                 problems.append(Problem(home.relative(entry), None, hint))
@@ -101,8 +96,8 @@ def drop_files(home: Home, feed: str, day: date) -> list[DropFile]:
     folder = home.drops / feed / str(day)
     return [
         DropFile(feed, day, path)
-        for path in _listed(folder, home.relative(folder))
-        if is_complete_name(path.name) and not stat.S_ISDIR(path.lstat().st_mode)
+        for path in _listed(home, folder)
+        if is_complete_name(path.name) and not store.is_real_folder(path)
     ]
 
 
@@ -121,19 +116,11 @@ def place_drop(home: Home, source: Path, feed: str, day: date) -> Path:
     if not is_complete_name(name):
         raise UserError(f'"{name}" would never be picked up: names starting with . or _ and .tmp, .part are skipped')
     folder = home.drops / feed / str(day)
-    folder.mkdir(parents=True, exist_ok=True)
     final = folder / name
     if final.exists() and source.resolve() == final.resolve():
         return final
-    temporary = folder / f".{name}.{os.getpid()}.tmp"
     try:
-        with source.open("rb") as read, temporary.open("wb") as write:
-            while block := read.read(1 << 20):
-                write.write(block)
-            write.flush()
-            os.fsync(write.fileno())
-        os.replace(temporary, final)
+        store.copy_in(source, final)
     except OSError as error:
-        temporary.unlink(missing_ok=True)
         raise UserError(f"{source} could not be placed: {error.strerror}") from None
     return final

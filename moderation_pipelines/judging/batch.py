@@ -31,6 +31,7 @@ from moderation_pipelines.judging.ledger.records import SETTLED, Answer, Attempt
 from moderation_pipelines.judging.money import Price, Rates
 from moderation_pipelines.judging.requests.outcomes import LabelSet
 from moderation_pipelines.judging.requests.wire import PATHS
+from moderation_pipelines.tables import store
 
 TERMINAL = frozenset({"completed", "failed", "expired", "cancelled"})
 GROUP = 1000
@@ -126,7 +127,7 @@ def submit(job: Job, items: Reader, ledger: Ledger, folder: Path, price: Price |
         for left in batches.unfinished(job.account):
             if left.state == "building":
                 batches.abandon(left, "its file was not finished when the run ended")
-                _file(folder, left.name).unlink(missing_ok=True)
+                store.remove(_file(folder, left.name))
             else:
                 run_async(_send(job.endpoint, key, batches, left, folder))
                 submitted += 1
@@ -161,7 +162,7 @@ def _build(
     }  # fmt: skip
     row = batches.begin(name, job.account, job.day.isoformat(), endpoint.base_url, json.dumps(reading))
     run = Run(row.owner, job.account, row.day, job.budget)
-    folder.mkdir(parents=True, exist_ok=True)
+    store.make_folder(folder)
     path, n, size = _file(folder, name), 0, 0
     with path.open("wb", buffering=2**20) as stream:
         for line in build_lines(job, items, ledger, run, endpoint.batch_requests, most_bytes):
@@ -169,7 +170,7 @@ def _build(
             n, size = n + 1, size + len(line)
     if not n:
         batches.forget(row)
-        path.unlink()
+        store.remove(path)
         return None
     return batches.built(row, n, round(estimate.of(size)))
 
@@ -304,11 +305,11 @@ async def _collect(
                 await _download(endpoint, transport, f"/files/{file}/content", path)
                 settling.read(path)
             finally:
-                path.unlink(missing_ok=True)
+                store.remove(path)
         settling.release_rest(str(status))
     finally:
         await transport.close()
-    _file(folder, row.name).unlink(missing_ok=True)
+    store.remove(_file(folder, row.name))
     notes = [] if status == "completed" else [f"ended as {status}"]
     notes += [f"{n:,} {kind}" for kind, n in sorted(settling.failed.items())]
     ids = [x if isinstance(x := batch.get(n), str) else None for n in ("output_file_id", "error_file_id")]
@@ -316,7 +317,7 @@ async def _collect(
 
 
 async def _download(endpoint: Endpoint, transport: DirectTransport, path: str, to: Path) -> None:
-    to.parent.mkdir(parents=True, exist_ok=True)
+    store.make_folder(to.parent)
     try:
         status = await transport.download(path, to)
     except NoReply as error:

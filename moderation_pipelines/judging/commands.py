@@ -25,10 +25,10 @@ def batches(
     from moderation_pipelines.judging.judges_file import load_judges
     from moderation_pipelines.judging.ledger.batches import Batches
     from moderation_pipelines.judging.ledger.ledger import open_ledger
-    from moderation_pipelines.orchestration.stages import checked_policies
+    from moderation_pipelines.policies.policy import load_policies
 
     place = find_home(home)
-    judges = load_judges(place, checked_policies(place))
+    judges = load_judges(place, load_policies(place))
     problems: list[str] = []
     with open_ledger(place.ledger) as ledger:
         if collect_:
@@ -64,10 +64,10 @@ def probe(
     from moderation_pipelines.judging.judges_file import load_judges
     from moderation_pipelines.judging.ledger.ledger import open_ledger
     from moderation_pipelines.judging.probing import probe as ask
-    from moderation_pipelines.orchestration.stages import checked_policies
+    from moderation_pipelines.policies.policy import load_policies
 
     place = find_home(home)
-    judges = load_judges(place, checked_policies(place))
+    judges = load_judges(place, load_policies(place))
     if judge not in judges.judges:
         raise UserError(f'judge "{judge}" is not in prompts/judges.yaml{did_you_mean(judge, list(judges.judges))}')
     chosen = judges.judges[judge]

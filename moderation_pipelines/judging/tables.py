@@ -104,10 +104,12 @@ JUDGE_RUNS = Table(
         "n_api_error": count("items that failed otherwise", unit="items"),
         "n_over_budget": count("items not asked: the budget was used up", unit="items"),
         "n_pending": count("failed items that wait for a batch", unit="items"),
-        "missing_share": share("share of items without a verdict"),
+        "missing_share": share("share of items without a verdict; null without items"),
         "missing_low": low_share("95 % Wilson interval"),
         "missing_high": high_share("95 % Wilson interval"),
-        "filter_share": share("share of items a content filter blocked; the worst items are among them"),
+        "filter_share": share(
+            "share of items a content filter blocked; the worst items are among them; null without items"
+        ),
         "filter_low": low_share("95 % Wilson interval"),
         "filter_high": high_share("95 % Wilson interval"),
         "max_missing": share("share missing above which the metrics do not count", nullable=False),
@@ -121,9 +123,9 @@ JUDGE_RUNS = Table(
         "day_spent_usd": usd("spent on this judge on this day, all releases; null when no price is known").with_(
             volatile=True
         ),
-        "day_maybe_usd": usd("possible further spend: calls that no answer came to, at the most they can cost").with_(
-            volatile=True
-        ),
+        "day_maybe_usd": usd(
+            "possible further spend: calls that no answer came to, at the most they can cost; null without a price"
+        ).with_(volatile=True),
         "latency_p50_ms": milliseconds("median latency; null without answers"),
         "latency_p95_ms": milliseconds("95th-percentile latency; null without answers"),
         "n_latency": count("answers behind the two latencies", unit="answers"),

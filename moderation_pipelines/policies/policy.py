@@ -6,6 +6,7 @@ import hashlib
 import math
 import re
 from functools import cached_property
+from pathlib import Path
 from typing import Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
@@ -14,6 +15,7 @@ from moderation_pipelines.foundation.errors import Problem, UserError, did_you_m
 from moderation_pipelines.foundation.home import Home
 from moderation_pipelines.foundation.located_yaml import Located, model_problems, parse_yaml, read_text
 from moderation_pipelines.foundation.registry import Named, Registry
+from moderation_pipelines.tables import store
 
 IDENTIFIER = re.compile(r"[a-z0-9][a-z0-9_-]{0,63}")
 
@@ -21,7 +23,7 @@ IDENTIFIER = re.compile(r"[a-z0-9][a-z0-9_-]{0,63}")
 MEASURED = "measured"
 # Looked up by name when a policy names one: the methods stand on a floor above this one.
 AGGREGATION_METHODS: Registry[Named] = Registry(
-    "consensus_method", "moderation_pipelines.consensus.methods", "METHOD", object
+    "consensus_method", "moderation_pipelines.consensus.methods", "METHOD", object, "order"
 )
 
 
@@ -219,6 +221,12 @@ def home_problems(home: Home) -> list[Problem]:
     return load_policies_leniently(home)[1]
 
 
+def policy_folders(home: Home) -> list[Path]:
+    """The folders of ``prompts/`` that are a policy each, by name."""
+    names = [n for n in store.names(home.prompts) if not n.startswith((".", "_"))]
+    return [home.prompts / n for n in names if store.is_folder(home.prompts / n)]
+
+
 def load_policies_leniently(home: Home) -> tuple[Policies, list[Problem]]:
     """The policies that are sound, and every mistake in the others, by file and line."""
     policies: list[Policy] = []
@@ -226,7 +234,7 @@ def load_policies_leniently(home: Home) -> tuple[Policies, list[Problem]]:
     if not home.prompts.is_dir():
         missing = Problem("prompts", None, "folder is missing; a policy is a folder with a policy.yaml in it")
         return Policies([]), [missing]
-    for folder in sorted(p for p in home.prompts.iterdir() if p.is_dir() and not p.name.startswith((".", "_"))):
+    for folder in policy_folders(home):
         path = folder / "policy.yaml"
         file = home.relative(path)
         if not path.is_file():

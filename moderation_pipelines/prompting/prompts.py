@@ -21,6 +21,7 @@ from moderation_pipelines.foundation.home import Home
 from moderation_pipelines.foundation.located_yaml import model_problems, parse_yaml, read_text
 from moderation_pipelines.policies.policy import Policy, Strict
 from moderation_pipelines.prompting.few_shot import Example, load_examples
+from moderation_pipelines.tables import store
 
 COMPILED = "compiled"
 LATEST = "latest"
@@ -183,7 +184,7 @@ def compiled_prompt(home: Home, policy: Policy) -> Prompt:
 def prompt_versions(home: Home, policy: Policy) -> list[str]:
     """Versions there are files for, oldest first."""
     folder = home.prompts / policy.id
-    numbers = [int(m.group(1)) for p in folder.iterdir() if (m := _VERSION_FILE.fullmatch(p.name))]
+    numbers = [int(m.group(1)) for n in store.names(folder) if (m := _VERSION_FILE.fullmatch(n))]
     return [f"v{n}" for n in sorted(numbers)]
 
 

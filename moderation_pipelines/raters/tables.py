@@ -83,7 +83,7 @@ RATERS = Table(
         "pair_low": low("95 % t interval"),
         "pair_high": high("95 % t interval"),
         "apart": estimate(
-            "pair_agreement minus the others' agreement among themselves on the same items; below 0 stands apart",
+            "pair_agreement minus the others' agreement among themselves on the same items; below 0 stands apart; null without any",
             minimum=-1,
             maximum=1,
         ),

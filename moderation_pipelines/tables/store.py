@@ -110,6 +110,11 @@ def is_regular_file(uri: Uri) -> bool:
     return stat.S_ISREG(local_path(uri).lstat().st_mode)
 
 
+def is_real_folder(uri: Uri) -> bool:
+    """Whether it is a folder itself, no link to one. Raises OSError."""
+    return stat.S_ISDIR(local_path(uri).lstat().st_mode)
+
+
 def state(uri: Uri) -> str:
     """Changes when a file is replaced: size, time of the last change, inode. Raises OSError."""
     s = local_path(uri).lstat()

@@ -45,7 +45,7 @@ def high_share(of: str = "95 % interval") -> Column:
 
 def p_value(of: str) -> Column:
     """A p-value."""
-    return share(f"p-value, {of}")
+    return share(f"p-value, {of}" if "null" in of or "else null" in of else f"p-value, {of}; null when undefined")
 
 
 def tokens(of: str) -> Column:

@@ -177,11 +177,12 @@ def tables_asset(
             if not repeatable and not is_open(run.warehouse, run.date):
                 raise UserError(_refusal(makes, run))
             made_from = run.made_from()
+            before = {t.name: run.warehouse.rows(t, run.day) for t in makes}
             for result in work(run):
                 if isinstance(result, Checked):
                     yield result.as_dagster
                 else:
-                    yield from _written(result, run, made_from)
+                    yield from _written(result, run, made_from, before[result.table.name])
             run.keep_tallies(op_name)
 
     return asset
@@ -212,9 +213,8 @@ def _refusal(makes: Sequence[Table], run: DayRun) -> str:
     )
 
 
-def _written(made: Made, run: DayRun, made_from: Mapping[str, str]) -> Iterator[Any]:
+def _written(made: Made, run: DayRun, made_from: Mapping[str, str], before: int) -> Iterator[Any]:
     table, warehouse = made.table, run.warehouse
-    before = warehouse.rows(table, run.day) if made.frame is not None else 0
     if made.frame is not None:
         try:
             warehouse.write(table, made.frame, run.day, made_from)
