@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gzip
 import json
 import subprocess
 from pathlib import Path
@@ -13,7 +14,6 @@ from moderation_pipelines.agreement.of_file import agreement_of_file
 from moderation_pipelines.consensus.of_file import consensus_of_file
 from moderation_pipelines.foundation.errors import UserError
 from moderation_pipelines.foundation.home import Home
-from moderation_pipelines.ingest.vote_files import votes_file
 from moderation_pipelines_tests.conftest import modpipe
 from moderation_pipelines_tests.test_agreement import published_votes
 
@@ -66,20 +66,22 @@ def test_consensus_of_a_file_with_gold_and_a_tie(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("name", "content", "said"),
     [
-        ("votes.parquet", b"not parquet", "cannot be read as parquet"),
-        ("votes.txt", b"", r"ends in .txt; one of .parquet, .csv, .jsonl is read"),
-        ("votes.csv", b"item,label\nx,a\n", r'no column "item_id"; did you mean "item"'),
-        ("case.csv", b"Item_ID,label\nx,a\n", r'no column "item_id"; rename "Item_ID"'),
+        ("votes.parquet", b"not parquet", "cannot be read"),
+        ("votes.txt", b"", r"ends in none of .jsonl, .ndjson, .csv, .parquet"),
+        ("votes.csv", b"item,label\nx,a\n", r'column "item_id" is missing; did you mean "item"'),
+        ("case.csv", b"Item_ID,label\nx,a\n", r'column "item_id" is missing; did you mean "Item_ID"'),
+        ("twice.csv", b"item_id,label,label\nx,a,b\n", "column 3 has the name of an earlier one"),
+        ("cr.csv", b"item_id,label\rx,a\ry,b\r", "lines end in CR only; save the file with LF"),
         ("empty.csv", b"", "is empty"),
-        ("lines.jsonl", b"not json\n", "every line must be one JSON object"),
+        ("lines.jsonl", b"not json\n", "not one row can be read; 1 rows left out"),
     ],
 )
 def test_files_that_cannot_be_votes_say_why(tmp_path: Path, name: str, content: bytes, said: str) -> None:
     (tmp_path / name).write_bytes(content)
     with pytest.raises(UserError, match=said):
-        votes_file(tmp_path / name)
+        agreement_of_file(tmp_path / name, "nominal")
     with pytest.raises(UserError, match="no such file"):
-        votes_file(tmp_path / "absent.csv")
+        agreement_of_file(tmp_path / "absent.csv", "nominal")
 
 
 def test_labels_off_the_scale_are_named(tmp_path: Path) -> None:
@@ -100,12 +102,12 @@ def test_repeats_count_once_and_gold_is_no_vote(tmp_path: Path) -> None:
     votes = published_votes().collect()
     again = votes.with_columns(label=pl.lit("1"))
     gold = votes.head(1).with_columns(kind=pl.lit("gold"), rater_id=pl.lit("desk"), label=pl.lit("5"))
-    pl.concat([again, votes, gold], how="diagonal").write_parquet(path := tmp_path / "votes.parquet")
+    pl.concat([gold, again, votes], how="diagonal").write_parquet(path := tmp_path / "votes.parquet")
     table, notes = agreement_of_file(path, "nominal", replicates=20)
     assert table.filter(coefficient="krippendorff_alpha")["value"][0] == pytest.approx(0.743421, abs=1e-6)
     assert notes == [
         "not counted as votes: 1 of kind gold",
-        "41 votes repeat a rater's vote on an item: the last one counts",
+        "41 votes repeat a rater's vote on an item: the last one counts, by the order of the rows",
     ]
     # The first vote of each pair says 1; so does the last of nine.
     own = table.filter(coefficient="intra_rater_agreement").to_dicts()[0]
@@ -187,3 +189,85 @@ def test_comparing_names_who_is_there(line: tuple[Home, subprocess.CompletedProc
     same = modpipe("compare", "harassment", "v1", "v1", "--judge", "baseline-ngram", "--home", str(line[0].root))
     assert same.returncode == 1
     assert "give the earlier version first" in same.stderr
+
+
+ROWS = [("x", "", "yes"), ("x", "", "no"), ("x", "a", "yes"), ("y", "", "no"), ("y", "", "no"), ("y", "a", "no")]
+
+
+def test_every_form_of_a_file_gives_the_same_numbers(tmp_path: Path) -> None:
+    """An empty rater is an absent one, a byte-order mark is none, quotes change nothing, columns may come late."""
+    plain = "item_id,rater_id,label\n" + "".join(f"{i},{r},{v}\n" for i, r, v in ROWS)
+    quoted = "".join(",".join(f'"{cell}"' for cell in line.split(",")) + "\n" for line in plain.splitlines())
+    objects = [{"item_id": i, "label": v, **({"rater_id": r} if r else {})} for i, r, v in ROWS]
+    late = "".join(json.dumps(o) + "\n" for o in sorted(objects, key=len))
+    files = {
+        "plain.csv": plain.encode(),
+        "quoted.csv": quoted.encode(),
+        "mark.csv": b"\xef\xbb\xbf" + plain.encode(),
+        "ends.csv": plain.replace("\n", "\r\n").encode(),
+        "late.jsonl": late.encode(),
+        "packed.ndjson.gz": gzip.compress(late.encode()),
+        "mark.jsonl": b"\xef\xbb\xbf" + late.encode(),
+    }
+    for name, data in files.items():
+        (tmp_path / name).write_bytes(data)
+    pl.DataFrame(ROWS, ["item_id", "rater_id", "label"], orient="row").write_parquet(tmp_path / "votes.parquet")
+    found = {}
+    for name in (*files, "votes.parquet"):
+        table, notes = agreement_of_file(tmp_path / name, "nominal", replicates=20)
+        labels, _ = consensus_of_file(tmp_path / name, "majority", None, ordered=False)
+        assert notes == [], name
+        found[name] = (table.rows(), labels.rows())
+    assert all(f == found["plain.csv"] for f in found.values())
+    assert found["plain.csv"][1] == [("x", "yes", "majority", 2 / 3, 3), ("y", "no", "majority", 1.0, 3)]
+
+
+def test_what_cannot_be_read_is_left_out_with_its_number_and_line(tmp_path: Path) -> None:
+    (path := tmp_path / "v.csv").write_text("item_id,label,rater_id\nx,a,r\nx,a\nx,b,s\ny,a\n,a,r\n")
+    with pytest.raises(UserError, match="1 votes have no item_id"):
+        agreement_of_file(path, "nominal", replicates=20)
+    path.write_text("item_id,label,rater_id\nx,a,r\nx,a\nx,b,s\ny,a\n")
+    table, notes = agreement_of_file(path, "nominal", replicates=20)
+    assert notes == ["2 rows left out: ragged_row (more or fewer cells than the header), first at line 3"]
+    assert table.filter(coefficient="percent_agreement").select("value", "n_votes").row(0) == (0.0, 2)
+
+
+def test_labels_that_differ_in_spelling_only_are_one_and_said(tmp_path: Path) -> None:
+    (path := tmp_path / "v.csv").write_text("item_id,rater_id,label\nx,a,Yes\nx,b,yes \ny,a,1.0\ny,b,1\n")
+    table, notes = agreement_of_file(path, "nominal", replicates=20)
+    assert table.filter(coefficient="percent_agreement")["value"][0] == 1.0
+    assert notes == [
+        'labels "1" (1 rows), "1.0" (1 rows) differ only in spelling: counted as "1"; --exact keeps them apart',
+        'labels "Yes" (1 rows), "yes " (1 rows) differ only in spelling: counted as "Yes"; --exact keeps them apart',
+    ]
+    apart, said = agreement_of_file(path, "nominal", replicates=20, exact=True)
+    assert apart.filter(coefficient="percent_agreement")["value"][0] == 0.0
+    assert said[0].endswith("they stay apart")
+
+
+def test_votes_of_several_policies_are_items_of_their_own(tmp_path: Path) -> None:
+    rows = [("x", "a", "p", "yes"), ("x", "b", "p", "yes"), ("x", "a", "q", "no"), ("x", "b", "q", "yes")]
+    pl.DataFrame(rows, ["item_id", "rater_id", "policy", "label"], orient="row").write_csv(path := tmp_path / "v.csv")
+    table, notes = agreement_of_file(path, "nominal", replicates=20)
+    row = table.filter(coefficient="percent_agreement").row(0, named=True)
+    assert (row["value"], row["n_items"], row["n_votes"]) == (0.5, 2, 4)
+    assert notes == ["votes of 2 policies are pooled, an item under each is one of its own; --policy takes one"]
+    table, notes = agreement_of_file(path, "nominal", replicates=20, policy="q")
+    assert table.filter(coefficient="percent_agreement")["value"][0] == 0.0
+    assert notes == ["2 votes on other policies are left out"]
+    labels, _ = consensus_of_file(path, "majority", None, ordered=False)
+    assert labels.select("item_id", "policy", "label").rows() == [("x", "p", "yes"), ("x", "q", None)]
+    with pytest.raises(UserError, match='no vote is on policy "r"'):
+        agreement_of_file(path, "nominal", policy="r")
+
+
+def test_the_last_vote_counts_by_its_time_where_all_have_one(tmp_path: Path) -> None:
+    rows = [("x", "a", "yes", "2026-01-02T00:00:00Z"), ("x", "b", "no", None), ("x", "a", "no", "2026-01-01T00:00:00Z")]
+    votes = pl.DataFrame(rows, ["item_id", "rater_id", "label", "labeled_at"], orient="row")
+    votes.write_csv(path := tmp_path / "v.csv")
+    table, notes = agreement_of_file(path, "nominal", replicates=20)
+    assert table.filter(coefficient="percent_agreement")["value"][0] == 0.0
+    assert notes == ["1 votes repeat a rater's vote on an item: the last one counts"]
+    votes.drop("labeled_at").write_csv(path)
+    table, _ = agreement_of_file(path, "nominal", replicates=20)
+    assert table.filter(coefficient="percent_agreement")["value"][0] == 1.0

@@ -15,13 +15,22 @@ from hypothesis import strategies as st
 from moderation_pipelines.consensus.labels import consensus_labels
 from moderation_pipelines.consensus.tables import CONSENSUS, CONSENSUS_METHODS
 from moderation_pipelines.eval_sets.build import History, candidate_for
-from moderation_pipelines.eval_sets.release import Candidate, Published, find_release, publish, release_diff, releases
+from moderation_pipelines.eval_sets.release import (
+    RELEASE_FILES,
+    Candidate,
+    Published,
+    find_release,
+    publish,
+    release_diff,
+    releases,
+)
 from moderation_pipelines.eval_sets.selection import allocation
 from moderation_pipelines.eval_sets.specs import EvalSetSpec
 from moderation_pipelines.foundation.errors import ReadFailure, UserError
 from moderation_pipelines.foundation.settings import Settings
 from moderation_pipelines.foundation.text import text_sha256
 from moderation_pipelines.ingest.tables import CONTENT, DROPS
+from moderation_pipelines.tables import store
 from moderation_pipelines.votes.tables import VOTES
 from moderation_pipelines_tests.conftest import DAY, SmallHome
 
@@ -139,11 +148,12 @@ def test_same_inputs_give_the_same_bytes(small: SmallHome, tmp_path: Path) -> No
     for policy in ("harassment", "levels"):
         twin.write(f"prompts/{policy}/policy.yaml", (small.home.prompts / policy / "policy.yaml").read_bytes())
     fill(twin)
+    store.write_private(twin.home.warehouse / "_secret", (small.home.warehouse / "_secret").read_bytes())
     second = released(twin)
     assert first.release is not None
     assert second.release is not None
     files = sorted(p.name for p in first.release.path.iterdir())
-    assert files == ["README.md", "items.parquet", "manifest.json", "policy.yaml", "validation.html", "validation.json"]
+    assert files == sorted(RELEASE_FILES)
     for name in files:
         assert (first.release.path / name).read_bytes() == (second.release.path / name).read_bytes(), name
 

@@ -147,11 +147,13 @@ def test_a_second_run_asks_nothing_and_changes_nothing(line: Line, tmp_path: Pat
     assert contents() == before
 
 
-def test_two_homes_give_byte_identical_releases(line: Line, tmp_path: Path) -> None:
+def test_two_homes_with_one_secret_give_byte_identical_releases(line: Line, tmp_path: Path) -> None:
     twin = tmp_path / "twin"
     for name, data in sample_files().items():
         (twin / name).parent.mkdir(parents=True, exist_ok=True)
         (twin / name).write_bytes(data)
+    (twin / "data/warehouse").mkdir()
+    shutil.copy(line[0].warehouse / "_secret", twin / "data/warehouse/_secret")
     assert modpipe("run", "--home", str(twin)).returncode == 0
     a, b = line[0], Home(twin)
     assert (

@@ -31,7 +31,9 @@ class IntervalKind(StrEnum):
 
 
 def agreement_command(
-    file: Annotated[Path, typer.Argument(help="Votes: .parquet, .csv or .jsonl with item_id, label and rater_id.")],
+    file: Annotated[
+        Path, typer.Argument(help="Votes: .parquet, .csv or .jsonl (also .gz, .zst) with item_id, label and rater_id.")
+    ],
     scale: Annotated[ScaleKind, typer.Option(help="Kind of scale of the labels.")] = ScaleKind.nominal,
     labels: Annotated[
         str | None, typer.Option(help="The label set in order, with commas. Needed for ordered text labels.")
@@ -41,13 +43,17 @@ def agreement_command(
     interval: Annotated[
         IntervalKind, typer.Option(help="auto: BCa bootstrap, analytic where raters are looked at.")
     ] = IntervalKind.auto,
+    exact: Annotated[
+        bool, typer.Option("--exact", help="Keep labels apart that differ only in case or outer spaces.")
+    ] = False,
+    policy: Annotated[str | None, typer.Option(help="Only the votes of this policy.")] = None,
     format_: Annotated[Format, typer.Option("--format", help="How to print the rows.")] = Format.table,
 ) -> None:
     """Every agreement coefficient of a file of votes, with intervals and notes."""
     from moderation_pipelines.agreement.of_file import agreement_of_file
 
     names = comma_names(labels)
-    frame, notes = agreement_of_file(file, scale.value, by or [], replicates, interval.value, names)
+    frame, notes = agreement_of_file(file, scale.value, by or [], replicates, interval.value, names, exact, policy)
     for note in notes:
         err.print(escape(f"note: {note}"))
     print_frame(

@@ -11,11 +11,18 @@ from moderation_pipelines.rendering.terminal import Format, comma_names, err, pr
 
 
 def consensus_command(
-    file: Annotated[Path, typer.Argument(help="Votes: .parquet, .csv or .jsonl with item_id, label, rater_id, kind.")],
+    file: Annotated[
+        Path,
+        typer.Argument(help="Votes: .parquet, .csv or .jsonl (also .gz, .zst) with item_id, label, rater_id, kind."),
+    ],
     method: Annotated[str, typer.Option(help="How votes add up: a method of docs/statistics.md.")] = "dawid_skene",
     labels: Annotated[str | None, typer.Option(help="The label set in order, with commas. Default: those met.")] = None,
     ordered: Annotated[bool, typer.Option("--ordered", help="The labels are in order.")] = False,
     to: Annotated[Path | None, typer.Option(help="Write a .parquet or .csv here instead of printing.")] = None,
+    exact: Annotated[
+        bool, typer.Option("--exact", help="Keep labels apart that differ only in case or outer spaces.")
+    ] = False,
+    policy: Annotated[str | None, typer.Option(help="Only the votes of this policy.")] = None,
     format_: Annotated[Format, typer.Option("--format", help="How to print the rows.")] = Format.table,
 ) -> None:
     """A label for every item of a file of votes."""
@@ -26,7 +33,7 @@ def consensus_command(
         raise UserError("--ordered needs --labels: the labels in their order, such as none,mild,severe")
     if to is not None and to.suffix not in (".parquet", ".csv"):
         raise UserError(f"{to}: ends in {to.suffix or 'nothing'}; .parquet or .csv is written")
-    frame, notes = consensus_of_file(file, method, comma_names(labels), ordered)
+    frame, notes = consensus_of_file(file, method, comma_names(labels), ordered, exact, policy)
     for note in notes:
         err.print(escape(f"note: {note}"))
     if to is None:

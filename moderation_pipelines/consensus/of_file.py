@@ -3,64 +3,78 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 import polars as pl
 
 from moderation_pipelines.consensus.aggregate import aggregate
-from moderation_pipelines.ingest.vote_files import counted_in_file, read_failures_told
-from moderation_pipelines.votes.by_item import as_lazy
-from moderation_pipelines.votes.matrix import matrix_of_ids
-from moderation_pipelines.votes.scale import Scale, scale_of, scale_of_votes
+from moderation_pipelines.consensus.method import METHODS
+from moderation_pipelines.ingest.vote_files import FileVotes, votes_of_file
+from moderation_pipelines.votes.by_item import Prepare, item_votes
+from moderation_pipelines.votes.matrix import VoteMatrix, matrix_of
+from moderation_pipelines.votes.scale import Kind, Scale, scale_of, scale_of_labels
 
 
 def consensus_of_file(
-    path: Path, method: str, labels: Sequence[str] | None, ordered: bool
+    path: Path,
+    method: str,
+    labels: Sequence[str] | None,
+    ordered: bool,
+    exact: bool = False,
+    policy: str | None = None,
 ) -> tuple[pl.DataFrame, list[str]]:
-    """A label per item of a file of votes, and what was left out. Columns item_id, label (null: tied), method (gold for
-    items an authority decided), probability, n_votes; sorted.
+    """A label per item of a file of votes, and what was left out. Columns item_id (and policy, of several), label
+    (null: tied), method (gold for items an authority decided), probability, n_votes; sorted.
 
     Rows of kind gold (else adjudication) teach the method and decide their item. Anonymous votes count as one rater
     together. ``labels``: the label set in order; default: those met, gold's too, sorted.
     """
-    counted = counted_in_file(path)
-    with read_failures_told(path):
-        frame = as_lazy(counted.votes)
-        named = "rater_id" in frame.collect_schema().names()
-        rater = pl.col("rater_id").cast(pl.String).fill_null("") if named else pl.lit("")
-        votes = frame.select(pl.col("item_id").cast(pl.String), pl.col("label").cast(pl.String), rater=rater)
-        gold = counted.authority.collect()
-        met = pl.concat([votes.select("label"), gold.lazy().select(pl.col("label").cast(pl.String))])
-        scale = scale_of(labels, "ordinal" if ordered else "nominal") if labels else scale_of_votes(met, "nominal")
-        return _labelled(votes, scale, gold, method, ordered), counted.notes
+    METHODS[method]  # an unknown one is told before anything is read
+    with votes_of_file(path, (), exact, policy) as counted:
+        kind: Kind = "ordinal" if ordered else "nominal"
+        scale = scale_of(labels, kind) if labels else scale_of_labels(list(counted.labels), "nominal")
+        return _labelled(counted, scale, method, ordered), counted.notes
 
 
-def _labelled(votes: pl.LazyFrame, scale: Scale, gold: pl.DataFrame, method: str, ordered: bool) -> pl.DataFrame:
-    held = votes.collect()
-    if held["item_id"].null_count():
-        raise ValueError(f"{held['item_id'].null_count():,} votes have no item_id; leave them out or name their item")
+def _labelled(counted: FileVotes, scale: Scale, method: str, ordered: bool) -> pl.DataFrame:
     index = {label: k for k, label in enumerate(scale.labels)}
-    stray = sorted((set(held["label"].drop_nulls()) | set(gold["label"].drop_nulls())) - set(index))
+    stray = sorted(set(counted.labels) - set(index))
     if stray:
         raise ValueError(f"labels not on the scale: {stray[:5]}; known: {list(scale.labels)}")
-    held = held.filter(pl.col("label").is_not_null())
-    ids = pl.concat([held["item_id"], gold["item_id"]]).unique().sort()
-    if not len(ids):
+    votes = replace(counted.votes, prepare=_one_anonymous_rater(counted.votes.prepare, counted.votes.columns))
+    grouped = item_votes(votes, scale)
+    keys = np.concatenate([block.keys for block in grouped.blocks] or [np.zeros(0, np.uint64)])
+    voted = votes.item_ids(keys)
+    gold = counted.authority
+    more = gold.join(voted, on=list(counted.unit), how="anti").select(counted.unit)
+    items = pl.concat([voted, more])
+    if items.is_empty():
         empty = {"label": pl.String, "method": pl.String, "probability": pl.Float64, "n_votes": pl.Int64}
-        return pl.DataFrame(schema={"item_id": pl.String, **empty})
-    matrix = matrix_of_ids(held.lazy(), ids, scale.labels)
-    known = pl.DataFrame({"item_id": ids}).join(gold, on="item_id", how="left", maintain_order="left")["label"]
-    fixed = np.array([-1 if label is None else index[label] for label in known], dtype=np.int64)
+        return pl.DataFrame(schema={**dict.fromkeys(counted.unit, pl.String), **empty})
+    matrix = _with_items(matrix_of(grouped), items.height)
+    known = items.join(gold, on=list(counted.unit), how="left", maintain_order="left")["label"]
+    fixed = known.replace_strict(index, default=-1, return_dtype=pl.Int64).fill_null(-1).to_numpy()
     made = aggregate(matrix, method, fixed, ordered)
-    names = np.array([*scale.labels, None], dtype=object)
-    sure = made.posterior[np.arange(len(ids)), np.maximum(made.label, 0)]
-    return pl.DataFrame(
-        {
-            "item_id": ids,
-            "label": pl.Series(names[made.label].tolist(), dtype=pl.String),
-            "method": np.where(fixed >= 0, "gold", method),
-            "probability": pl.Series(np.where(made.label >= 0, sure, np.nan)).fill_nan(None),
-            "n_votes": matrix.votes,
-        }
-    )
+    names = pl.Series([*scale.labels, None], dtype=pl.String)
+    sure = made.posterior[np.arange(items.height), np.maximum(made.label, 0)]
+    chosen = np.where(made.label >= 0, made.label, len(scale.labels))
+    return items.with_columns(
+        label=names.gather(pl.Series(chosen)),
+        method=pl.when(pl.Series(fixed >= 0)).then(pl.lit("gold")).otherwise(pl.lit(method)),
+        probability=pl.Series(np.where(made.label >= 0, sure, np.nan)).fill_nan(None),
+        n_votes=pl.Series(matrix.votes),
+    ).sort(counted.unit)
+
+
+def _one_anonymous_rater(prepare: Prepare, columns: Sequence[str]) -> Prepare:
+    rater = pl.col("rater_id").fill_null("") if "rater_id" in columns else pl.lit("")
+    return lambda part: prepare(part).with_columns(rater_id=rater)
+
+
+def _with_items(matrix: VoteMatrix, n_items: int) -> VoteMatrix:
+    """The matrix with items without votes at its end, up to so many."""
+    missing = n_items - matrix.n_items
+    starts = np.concatenate([matrix.starts, np.full(missing, matrix.starts[-1], dtype=np.int32)])
+    return VoteMatrix(starts, matrix.cells, matrix.n_raters, matrix.n_labels)

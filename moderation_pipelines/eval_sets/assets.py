@@ -62,7 +62,7 @@ def build(days: Days) -> list[Any]:
 
     return [
         eval_sets,
-        tables_asset(days, [RELEASES], releases, after=(EVAL_SETS,)),
+        tables_asset(days, [RELEASES], releases, after=(EVAL_SETS,), fails_alone=True),
     ]
 
 

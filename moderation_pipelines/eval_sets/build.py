@@ -21,6 +21,7 @@ from moderation_pipelines.eval_sets.release import (
 )
 from moderation_pipelines.eval_sets.selection import sampling_frame, selected
 from moderation_pipelines.eval_sets.specs import EvalSetSpec, load_specs_leniently
+from moderation_pipelines.eval_sets.tree import home_secret
 from moderation_pipelines.foundation.errors import UserError
 from moderation_pipelines.foundation.home import Home
 from moderation_pipelines.policies.policy import Policies, Policy
@@ -45,7 +46,9 @@ def candidate_for(home: Home, policy: Policy, spec: EvalSetSpec, history: Histor
     frame = sampling_frame(history.consensus, history.content, policy, spec, examples)
     items = canonical_rows(selected(frame, policy, spec))
     sources = release_sources(items, policy.id, history.content, history.votes, history.drops)
-    return Candidate(spec, policy, items, frame, sources, measured_purity(history.methods, policy.id))
+    return Candidate(
+        spec, policy, items, frame, sources, home_secret(home), measured_purity(history.methods, policy.id)
+    )
 
 
 def build_eval_sets(

@@ -16,7 +16,6 @@ from functools import cached_property
 from pathlib import Path
 from typing import Any, BinaryIO
 
-import orjson
 import polars as pl
 import pyarrow.parquet as pq
 import yaml
@@ -25,6 +24,7 @@ from moderation_pipelines.consensus.purity import label_purity
 from moderation_pipelines.eval_sets.selection import Frame
 from moderation_pipelines.eval_sets.specs import EvalSetSpec, load_specs_leniently
 from moderation_pipelines.eval_sets.tables import EVAL_SET_ITEMS
+from moderation_pipelines.eval_sets.tree import canonical_lines, leaves, root, wrong_rows
 from moderation_pipelines.foundation.errors import Problem, ReadFailure, UserError, did_you_mean
 from moderation_pipelines.foundation.home import Home
 from moderation_pipelines.policies.policy import Policies, Policy
@@ -33,6 +33,7 @@ from moderation_pipelines.tables.sql import Releases
 from moderation_pipelines.tables.store import write_text
 from moderation_pipelines.tables.warehouse import write_parquet
 
+MANIFEST_VERSION = 2
 _VERSION = re.compile(r"v(\d{4,})")
 _DIGITS = 6
 
@@ -55,8 +56,26 @@ class Release:
         return value
 
     @property
+    def manifest_version(self) -> int:
+        """1: ``content_sha256`` is one hash over the rows; 2: the root of a tree over them."""
+        return int(self.manifest.get("manifest_version", 1))
+
+    @property
     def policy(self) -> str:
         return str(self.manifest["policy"])
+
+    def verify(self) -> None:
+        """Raises :class:`ReadFailure` when a row is not as published, naming the first."""
+        items = self.items()
+        if self.manifest_version == 1:
+            wrong = [] if rows_sha256(items) == self.manifest["content_sha256"] else ["*"]
+        else:
+            wrong = wrong_rows(items, pl.read_parquet(self.path / "leaves.parquet"), self.manifest["content_sha256"])
+        if wrong:
+            which = "its rows" if wrong == ["*"] else f"{len(wrong):,} of its rows, the first {wrong[0]},"
+            raise ReadFailure(
+                f"release {self.name} {self.version}: {which} are not what was published; restore it from a copy"
+            )
 
     @cached_property
     def violating_labels(self) -> tuple[str, ...]:
@@ -164,11 +183,12 @@ def canonical_rows(items: pl.DataFrame) -> pl.DataFrame:
     )
 
 
-def content_sha256(items: pl.DataFrame) -> str:
-    """Hash of the rows in canonical order, independent of the file format."""
+def rows_sha256(items: pl.DataFrame) -> str:
+    """Hash of the rows in canonical order, independent of the file format: ``content_sha256`` of manifests of version
+    1."""
     digest = hashlib.sha256()
-    for row in items.iter_rows(named=True):
-        digest.update(orjson.dumps(row, option=orjson.OPT_SORT_KEYS) + b"\n")
+    for line in canonical_lines(items):
+        digest.update(line + b"\n")
     return digest.hexdigest()
 
 
@@ -181,21 +201,31 @@ class Candidate:
     items: pl.DataFrame
     frame: Frame
     sources: list[dict[str, Any]]
+    secret: bytes
     measured_purity: dict[str, Any] | None = None
 
     @cached_property
+    def leaves(self) -> pl.DataFrame:
+        """Salt and leaf of every row."""
+        return leaves(self.items, self.spec.name, self.secret)
+
+    @cached_property
     def content_sha256(self) -> str:
-        return content_sha256(self.items)
+        """Root of the tree over the rows."""
+        return root(self.leaves["leaf"].to_list())
 
     def same_as(self, release: Release | None) -> bool:
         """Whether publishing would give nothing new: same rows, spec and policy text."""
         if release is None:
             return False
         m = release.manifest
-        return (m["content_sha256"], m["policy_sha256"], m["spec"]) == (
-            self.content_sha256,
-            self.policy.sha256,
-            json.loads(self.spec.model_dump_json()),
+        if (m["policy_sha256"], m["spec"]) != (self.policy.sha256, json.loads(self.spec.model_dump_json())):
+            return False
+        if release.manifest_version == 1:
+            return bool(m["content_sha256"] == rows_sha256(self.items))
+        # With another secret (lost, or a home copied without it) the same rows have another root.
+        return bool(m["content_sha256"] == self.content_sha256) or (
+            m["rows"] == self.items.height and release.items().equals(self.items)
         )
 
 
@@ -237,7 +267,10 @@ class Published:
 
 Audit = Callable[[Candidate], list[dict[str, Any]]]
 Page = Callable[[Candidate, str, list[dict[str, Any]]], str]
-RELEASE_FILES = ("items.parquet", "manifest.json", "README.md", "policy.yaml", "validation.json", "validation.html")
+RELEASE_FILES = (
+    "items.parquet", "leaves.parquet", "manifest.json", "README.md", "policy.yaml",
+    "validation.json", "validation.html",
+)  # fmt: skip
 
 
 def publish(home: Home, candidate: Candidate, audit: Audit, page: Page) -> Published:
@@ -279,6 +312,7 @@ def _build(
 ) -> None:
     """Write every file of a release into a folder."""
     write_parquet(candidate.items, building / "items.parquet")
+    write_parquet(candidate.leaves, building / "leaves.parquet")
     manifest = release_manifest(candidate, version, parent, results, building / "items.parquet")
     write_text(building / "manifest.json", json.dumps(manifest, ensure_ascii=False, indent=2) + "\n")
     write_text(building / "README.md", dataset_card(manifest))
@@ -302,6 +336,7 @@ def release_manifest(
         sizes = [("all", candidate.frame.items.height)]
     newest = max((s["drop_date"] for s in candidate.sources), default=None)
     return {
+        "manifest_version": MANIFEST_VERSION,
         "name": spec.name,
         "version": version,
         "policy": policy.id,
@@ -319,6 +354,7 @@ def release_manifest(
         "spec": json.loads(spec.model_dump_json()),
         "seed": spec.seed,
         "frame": [{"stratum": s, "frame_size": n, "drawn": drawn.get(s, 0)} for s, n in sizes],
+        "n_judged": candidate.frame.n_judged,
         "left_out": candidate.frame.left_out,
         "sources": candidate.sources,
         "parent_version": None if parent is None else parent.version,
@@ -483,7 +519,7 @@ def broken_releases(home: Home) -> list[Problem]:
     for name in eval_set_names(home):
         for release in releases(home, name):
             try:
-                release.items()
+                release.verify()
             except ReadFailure as error:
                 problems.append(Problem(home.relative(release.path), None, str(error)))
     return problems

@@ -37,5 +37,5 @@ def build(days: Days) -> list[Any]:
 
     return [
         tables_asset(days, [IN_FORCE], in_force, kinds=("yaml", "parquet")),
-        tables_asset(days, [HOME_FILES], home_files, kinds=("yaml", "parquet")),
+        tables_asset(days, [HOME_FILES], home_files, kinds=("yaml", "parquet"), fails_alone=True),
     ]

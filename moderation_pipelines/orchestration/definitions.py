@@ -15,6 +15,7 @@ from moderation_pipelines.wiring.io_manager import WarehouseIOManager
 from moderation_pipelines.wiring.partitions import Days
 from moderation_pipelines.wiring.pipeline import Pipeline
 from moderation_pipelines.wiring.stage import Stage
+from moderation_pipelines.wiring.table_assets import ALONE
 
 
 def build_defs(
@@ -49,7 +50,7 @@ def stage_assets(stages: tuple[Stage, ...], days: Days) -> dict[str, list[dg.Ass
     for stage in stages:
         assets = stage.build_assets(replace(days, stage=stage, earlier=tuple(earlier)))
         out[stage.name] = assets
-        earlier += [key.to_user_string() for asset in assets for key in asset.keys]
+        earlier += [spec.key.to_user_string() for asset in assets for spec in asset.specs if ALONE not in spec.tags]
     return out
 
 

@@ -17,6 +17,7 @@ from moderation_pipelines.eval_sets.release import Release, current_release, rel
 from moderation_pipelines.eval_sets.specs import load_specs_leniently
 from moderation_pipelines.foundation.home import Home
 from moderation_pipelines.foundation.settings import Settings
+from moderation_pipelines.ingest.rule_words import rule_words
 from moderation_pipelines.ingest.tables import CONTENT, DROPS, QUARANTINE
 from moderation_pipelines.judging.tables import JUDGE_RUNS, SCORES
 from moderation_pipelines.metrics.tables import COMPARISONS, METRICS
@@ -164,19 +165,19 @@ def _releases_in_force(home: Home, policies: Policies, warehouse: Warehouse, day
 
 
 def _quarantine(quarantine: pl.LazyFrame) -> list[Row]:
-    """Quarantined rows of the window by feed and rule, with where the first one stands."""
-    return (
+    """Quarantined rows of the window by feed and rule, with where the first one stands and what the rule asks.
+
+    The rows' own messages quote values: they stay in the table.
+    """
+    found = (
         quarantine.sort("drop_date", "feed", "drop_file", "drop_line")
         .group_by("feed", "rule", maintain_order=True)
-        .agg(
-            n=pl.len(),
-            place=pl.format("{}/{}/{}:{}", "feed", "drop_date", "drop_file", "drop_line").first(),
-            message=pl.col("message").first(),
-        )
+        .agg(n=pl.len(), place=pl.format("{}/{}/{}:{}", "feed", "drop_date", "drop_file", "drop_line").first())
         .sort("n", "feed", "rule", descending=[True, False, False])
         .collect()
         .to_dicts()
     )
+    return [{**row, "asks": rule_words(row["rule"])} for row in found]
 
 
 def _waiting(warehouse: Warehouse, window: Sequence[date]) -> int:

@@ -168,6 +168,17 @@ def write_bytes(final: Uri, data: bytes) -> None:
         temporary.write_bytes(data)
 
 
+def write_private(final: Uri, data: bytes) -> None:
+    """Write a file only its owner can read, in one rename."""
+    target = local_path(final)
+    target.parent.mkdir(parents=True, exist_ok=True)
+    handle, name = tempfile.mkstemp(prefix=f".{target.name}.", suffix=TEMPORARY, dir=target.parent)
+    with os.fdopen(handle, "wb") as stream:
+        stream.write(data)
+        os.fsync(stream.fileno())
+    os.replace(name, target)
+
+
 def write_text(final: Uri, text: str) -> None:
     """Write a text file as UTF-8 in one rename."""
     write_bytes(final, text.encode())
@@ -201,6 +212,13 @@ def staging(parent: Uri) -> Iterator[Path]:
     """A folder of one's own inside ``parent``, removed when the block ends."""
     make_folder(parent)
     with tempfile.TemporaryDirectory(prefix=STAGING, dir=local_path(parent), ignore_cleanup_errors=True) as folder:
+        yield Path(folder)
+
+
+@contextmanager
+def scratch() -> Iterator[Path]:
+    """A folder of one's own outside any home, removed when the block ends."""
+    with tempfile.TemporaryDirectory(prefix="modpipe-", ignore_cleanup_errors=True) as folder:
         yield Path(folder)
 
 

@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
+from functools import cached_property
 from itertools import chain
 from pathlib import Path
 from typing import TypeVar
@@ -22,13 +23,66 @@ from moderation_pipelines.stats.arrays import IntArray
 from moderation_pipelines.votes.scale import SET_SEPARATOR, Scale
 
 UNKNOWN = "unknown"
-VotesSource = pl.LazyFrame | pl.DataFrame | Path | Sequence[Path]
+Prepare = Callable[[pl.LazyFrame], pl.LazyFrame]
 _BATCH_ROWS = 2_000_000
 _BLOCK_VOTES = 1_000_000
 _MAX_BLOCK_BITS = 8
 _THREADS = 2
 _Part = tuple[np.ndarray, ...]
 T = TypeVar("T")
+
+
+@dataclass(frozen=True)
+class VoteRows:
+    """Votes in Parquet, read in batches so that memory does not grow with the rows.
+
+    ``prepare`` brings a batch into shape, row for row: columns item_id, label (null: no vote), rater_id as text, and
+    those to slice by. ``unit``: columns that together are one item. ``skip``: numbers of rows left out, sorted.
+    """
+
+    scan: pl.LazyFrame
+    prepare: Prepare
+    unit: tuple[str, ...] = ("item_id",)
+    skip: NDArray[np.int64] | None = None
+
+    @cached_property
+    def rows(self) -> int:
+        return int(self.scan.select(pl.len()).collect().item())
+
+    @cached_property
+    def columns(self) -> list[str]:
+        return self.prepare(self.scan).collect_schema().names()
+
+    def batches(self) -> Iterator[tuple[int, pl.LazyFrame]]:
+        """(number of its first row, rows) of each batch; at least one."""
+        for start in range(0, max(self.rows, 1), _BATCH_ROWS):
+            part = self.scan.slice(start, _BATCH_ROWS)
+            if self.skip is not None:
+                first, end = np.searchsorted(self.skip, (start, start + _BATCH_ROWS))
+                if end > first:
+                    gone = pl.Series(self.skip[first:end] - start, dtype=pl.UInt32)
+                    part = part.with_row_index("row").filter(~pl.col("row").is_in(gone.implode())).drop("row")
+            yield start, self.prepare(part)
+
+    @property
+    def key(self) -> pl.Expr:
+        """The item of a vote, as what is hashed."""
+        return pl.col("item_id") if self.unit == ("item_id",) else pl.struct(*self.unit)
+
+    def item_ids(self, keys: NDArray[np.uint64]) -> pl.DataFrame:
+        """The columns of ``unit`` for hashes of items, in their order. ``keys``: sorted, without repeats."""
+        found = np.zeros(len(keys), dtype=bool)
+        parts = []
+        for _, part in self.batches():
+            seen = part.select(*self.unit, key=self.key.hash()).unique("key", keep="any").collect()
+            place = np.minimum(np.searchsorted(keys, seen["key"].to_numpy()), max(len(keys) - 1, 0))
+            new = (keys[place] == seen["key"].to_numpy()) & ~found[place] if len(keys) else np.zeros(0, bool)
+            found[place[new]] = True
+            parts.append(seen.filter(pl.Series(new)).select(*self.unit, place=pl.Series(place[new])))
+        return pl.concat(parts).sort("place").drop("place")
+
+
+VotesSource = pl.LazyFrame | pl.DataFrame | Path | Sequence[Path] | VoteRows
 
 
 @dataclass(frozen=True)
@@ -102,15 +156,16 @@ def item_votes(source: VotesSource, scale: Scale, by: str | None = None, with_ra
     naming labels that are not on the scale, or a column that is missing, and for votes without item_id.
     """
     frame = as_lazy(source)
-    columns = frame.collect_schema().names()
+    columns = source.columns if isinstance(source, VoteRows) else frame.collect_schema().names()
     for name in ("item_id", "label", *([by] if by else [])):
         if name not in columns:
             raise ValueError(f'votes have no column "{name}"{did_you_mean(name, columns)}; there: {", ".join(columns)}')
     in_files = not isinstance(source, pl.LazyFrame | pl.DataFrame)
-    reader = _Reader(frame, scale, by, with_raters and "rater_id" in columns)
+    votes = source if isinstance(source, VoteRows) else VoteRows(frame, lambda part: part)
+    reader = _Reader(votes, scale, by, with_raters and "rater_id" in columns)
     batches = reader.batches(in_files)
     first = next(batches)
-    rows = reader.rows if in_files else first.height
+    rows = votes.rows if in_files else first.height
     bits = min(_MAX_BLOCK_BITS, max(0, (rows // _BLOCK_VOTES).bit_length()))
     parts: list[list[_Part]] = [[] for _ in range(1 << bits)]
     anonymous = not reader.with_raters
@@ -138,6 +193,8 @@ def item_votes(source: VotesSource, scale: Scale, by: str | None = None, with_ra
 
 def as_lazy(source: VotesSource) -> pl.LazyFrame:
     """Votes as a lazy frame, whatever they came as, with labels as text: a list of words is a set of them."""
+    if isinstance(source, VoteRows):
+        return source.prepare(source.scan)
     if isinstance(source, pl.LazyFrame | pl.DataFrame):
         frame = source.lazy()
     else:
@@ -155,25 +212,23 @@ def as_lazy(source: VotesSource) -> pl.LazyFrame:
 class _Reader:
     """Votes as frames of small integers: key, label, rater, slice."""
 
-    def __init__(self, frame: pl.LazyFrame, scale: Scale, by: str | None, with_raters: bool) -> None:
-        self.frame, self.scale, self.by, self.with_raters = frame, scale, by, with_raters
+    def __init__(self, votes: VoteRows, scale: Scale, by: str | None, with_raters: bool) -> None:
+        self.votes, self.scale, self.by, self.with_raters = votes, scale, by, with_raters
         self.raters, self.slices = pl.Categories.random(), pl.Categories.random()
         # The codes are forgotten when no column of the type is left.
         self._kept = [pl.Series([], dtype=pl.Categorical(c)) for c in (self.raters, self.slices)]
-        self.rows = 0
 
     def batches(self, in_files: bool) -> Iterator[pl.DataFrame]:
         if not in_files:
-            yield self._coded(self.frame)
+            yield self._coded(self.votes.scan)
             return
-        self.rows = self.frame.select(pl.len()).collect().item()
-        for start in range(0, max(self.rows, 1), _BATCH_ROWS):
-            yield self._coded(self.frame.slice(start, _BATCH_ROWS))
+        for _, part in self.votes.batches():
+            yield self._coded(part)
 
     def _coded(self, frame: pl.LazyFrame) -> pl.DataFrame:
         labels = list(self.scale.labels)
         label = pl.col("label").cast(pl.String)
-        key: pl.Expr = pl.col("item_id")
+        key = self.votes.key
         columns = {
             "label": label.cast(pl.Enum(labels), strict=False).to_physical().cast(pl.UInt32),
             "rater": pl.lit(0, dtype=pl.UInt32),

@@ -133,13 +133,16 @@ def _number(text: str) -> float:
 
 
 def scale_of_votes(votes: pl.LazyFrame, kind: Kind) -> Scale:
-    """The scale a set of votes spans: its labels sorted, by value if they are numbers.
+    """The scale a set of votes spans: see :func:`scale_of_labels`."""
+    met = votes.select(pl.col("label").cast(pl.String).unique()).collect()["label"]
+    return scale_of_labels(met.drop_nulls().to_list(), kind)
+
+
+def scale_of_labels(labels: Sequence[str], kind: Kind) -> Scale:
+    """The scale that labels met span: the labels sorted, by value if they are numbers.
 
     Raises ValueError when labels of an ordinal, interval or ratio scale are no numbers: nobody knows their order.
     """
-    labels: Sequence[str] = (
-        votes.select(pl.col("label").cast(pl.String).unique()).collect()["label"].drop_nulls().to_list()
-    )
     if kind == "set":
         return Scale(tuple(sorted(labels)), kind)
     try:
@@ -156,5 +159,6 @@ def scale_of_votes(votes: pl.LazyFrame, kind: Kind) -> Scale:
 
 
 def scale_of(labels: Sequence[str], kind: Kind) -> Scale:
+    """The scale of labels given in order. Raises ValueError for labels that are no numbers where they must be."""
     numeric = kind in ("interval", "ratio")
     return Scale(tuple(labels), kind, tuple(float(x) for x in labels) if numeric else None)

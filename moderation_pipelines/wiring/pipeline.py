@@ -58,7 +58,8 @@ class Pipeline:
         if any(t.kind == "setting" for t in before) and not again and all(t.version != "unusable" for t in before):
             return before
         kinds = [(f.kind, f.pattern) for stage in self.stages for f in stage.home_files if f.in_force]
-        files = current_files(self.home, kinds, {p.file for p in self.problems()})
+        broken = {p.file for stage in self.stages if stage.home_files for p in stage.home_problems(self.home)}
+        files = current_files(self.home, kinds, broken)
         settings = [setting(name, value) for name, value in self.settings.in_force().items()]
         return record(warehouse, day, [*files, *settings], again)
 

@@ -31,6 +31,7 @@ from moderation_pipelines.wiring.presentation import (
 
 SCHEMA = "rows_are_what_the_table_says"
 REPEATABLE = "moderation/repeatable"
+ALONE = "moderation/fails_alone"
 VANISHED = "rows_did_not_vanish"
 
 
@@ -132,12 +133,14 @@ def tables_asset(
     pool: str | None = None,
     name: str | None = None,
     repeatable: bool = True,
+    fails_alone: bool = False,
 ) -> dg.AssetsDefinition:
     """An asset (or several from one step) that makes tables by ``work``.
 
     ``reads``: the tables ``work`` reads, and which of their days. ``after``: assets that must come first and are read
     another way. ``repeatable``: False for what buys something new each time: it refuses days that are not the newest.
-    Every table gets a blocking check of its schema and a warning when rows vanish.
+    ``fails_alone``: no later stage waits for it; its failure says something. Every table gets a blocking check of its
+    schema and a warning when rows vanish.
     """
     reads = dict(reads or {})
     daily = makes[0].daily
@@ -158,7 +161,7 @@ def tables_asset(
             description=describe(t),
             deps=[*deps, *_own_past(days, t, reads)],
             metadata={"dagster/column_schema": column_schema(t)},
-            tags={} if repeatable else {REPEATABLE: "no"},
+            tags={**({} if repeatable else {REPEATABLE: "no"}), **({ALONE: "yes"} if fails_alone else {})},
         )
         for t in makes
     ]

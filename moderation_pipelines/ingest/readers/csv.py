@@ -93,6 +93,8 @@ def _rows(stream: IO[bytes], required: Sequence[str], batch_rows: int) -> Iterat
     feed = _LineFeed(stream)
     records = _csv_records(feed)
     _, cells, broken = next(records, (1, [], None))
+    if broken is not None and isinstance(broken.raw, bytes) and b"\r" in broken.raw:
+        raise DropRejected("lines end in CR only; save the file with LF at the ends of lines")
     if broken is not None or cells is None:
         raise DropRejected(f"the header is {broken.message if broken else 'missing'}")
     header = [name.strip() for name in cells]

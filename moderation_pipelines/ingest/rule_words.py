@@ -1,0 +1,31 @@
+"""What each row rule asks, in words that show no value: for reports. The quarantine table has the values."""
+
+from __future__ import annotations
+
+RULE_WORDS = {
+    "bad_id": "ids have no spaces around them and no control characters",
+    "bad_locale": "locales are BCP 47 tags, e.g. en or pt-BR",
+    "bad_timestamp": "times are ISO 8601, e.g. 2026-11-21T08:30:00Z",
+    "broken_csv": "quotes are closed, and doubled inside a cell",
+    "broken_json": "every line is one complete JSON object",
+    "conflicting_item": "an item is delivered once a day, or the file again under its name",
+    "invalid_utf8": "text is UTF-8",
+    "missing_value": "every row has the fields its feed requires",
+    "nul_byte": "text holds no NUL character",
+    "out_of_range": "numbers lie within their bounds",
+    "overlong_id": "ids have at most 256 characters",
+    "overlong_line": "a row stands on a line of its own",
+    "overlong_text": "texts have at most a million characters",
+    "ragged_row": "every row has as many cells as the header",
+    "too_deep": "JSON is nested at most 64 levels deep",
+    "unknown_kind": "kinds are vote, gold, adjudication and audit",
+    "unknown_label": "labels are those of the policy",
+    "unknown_policy": "policies are those of prompts/",
+    "unusable_policy": "the policy's file has mistakes; see modpipe check",
+    "wrong_type": "values have the type of their field",
+}
+
+
+def rule_words(rule: str) -> str:
+    """What a rule asks; of a rule that another package brings, its name."""
+    return RULE_WORDS.get(rule, rule.replace("_", " "))
