@@ -27,11 +27,15 @@ from votes import write_votes  # noqa: E402
 from moderation_pipelines_tests.oracles.environment import oracle_python  # noqa: E402
 
 # Task, largest size it is run at, runs at most. Competitors last.
-OURS = [("group_by", 1e8, 9), ("agreement_pack", 1e8, 9), ("dawid_skene", 1e8, 3), ("dawid_skene_10", 1e6, 9),
-        ("one_coin_10", 1e6, 9), ("mace", 1e7, 3), ("glad", 1e7, 3)]  # fmt: skip
+OURS = [("group_by", 1e8, 9), ("agreement_pack", 1e8, 9), ("agreement_command", 1e8, 9),
+        ("consensus_function", 1e7, 3), ("consensus_command", 1e7, 3), ("dawid_skene", 1e8, 3),
+        ("dawid_skene_10", 1e6, 9), ("one_coin_10", 1e6, 9), ("mace", 1e7, 3), ("glad", 1e7, 3)]  # fmt: skip
 THEIRS = [("krippendorff_alpha", 1e7, 3), ("crowdkit_dawid_skene_10", 1e6, 3), ("crowdkit_one_coin_10", 1e6, 1),
           ("crowdkit_mace", 1e5, 1), ("crowdkit_glad", 1e5, 1)]  # fmt: skip
 ALSO_SMALL = ("mace", "glad")
+# The commands are run on votes of which this share repeats, with kinds and policies.
+COMMANDS = ("agreement_command", "consensus_command")
+REPEATED = 0.002
 
 
 def measure(task: str, path: Path, python: str) -> dict[str, float]:
@@ -62,10 +66,11 @@ def main() -> None:
     rows: list[tuple[str, float, dict[str, float]]] = []
     sizes = sorted({1e5, *arguments.sizes})
     for size in sizes:
-        path = arguments.folder / f"votes_{size:.0e}.parquet"
-        if not path.exists():
-            print(f"writing {size:,.0f} votes to {path}", file=sys.stderr)
-            write_votes(int(size), path)
+        path, repeating = (arguments.folder / f"votes_{size:.0e}{more}.parquet" for more in ("", "_repeats"))
+        for file, repeated in ((path, 0.0), (repeating, REPEATED)):
+            if not file.exists():
+                print(f"writing {size:,.0f} votes to {file}", file=sys.stderr)
+                write_votes(int(size), file, repeated=repeated)
         tasks = [
             (t, sys.executable, runs) for t, most, runs in OURS if size <= most and (size > 1e5 or t in ALSO_SMALL)
         ]
@@ -76,7 +81,7 @@ def main() -> None:
             for task, python, most in tasks:
                 if run < most:
                     print(f"  {size:,.0f} votes, run {run + 1}: {task}", file=sys.stderr)
-                    results[task].append(measure(task, path, python))
+                    results[task].append(measure(task, repeating if task in COMMANDS else path, python))
         rows += [(task, size, summary(found)) for task, found in results.items()]
     print(table(rows))
 

@@ -5,6 +5,8 @@ python benchmarks/stats_task.py TASK FILE
 
 from __future__ import annotations
 
+import contextlib
+import io
 import json
 import resource
 import sys
@@ -107,6 +109,31 @@ def krippendorff_alpha(counts: Any) -> Any:
     return krippendorff.alpha(value_counts=counts, level_of_measurement="ordinal", value_domain=[1, 2, 3, 4])
 
 
+def consensus_function(path: Path) -> Any:
+    """What ``modpipe consensus`` computes, of votes that need no look at repeats or kinds."""
+    from moderation_pipelines.consensus.aggregate import aggregate
+
+    return aggregate(_matrix(path), "dawid_skene").label.size
+
+
+def agreement_command(path: Path) -> Any:
+    """The whole of ``modpipe agreement FILE``: repeats looked for, labels and kinds checked."""
+    return _command("agreement", str(path), "--format", "csv")
+
+
+def consensus_command(path: Path) -> Any:
+    return _command("consensus", str(path), "--to", str(path.with_suffix(".labels.parquet")))
+
+
+def _command(*arguments: str) -> int:
+    """Run a command in this process, imports of the command line included. Returns the bytes it printed."""
+    with contextlib.redirect_stdout(io.StringIO()) as printed, contextlib.redirect_stderr(io.StringIO()):
+        from moderation_pipelines.cli.main import app
+
+        app(list(arguments), standalone_mode=False)
+    return len(printed.getvalue())
+
+
 def _frame(path: Path) -> pl.DataFrame:
     return pl.read_parquet(path)
 
@@ -127,6 +154,9 @@ def _counts(path: Path) -> Any:
 TASKS: dict[str, tuple[Callable[[Path], Any], Callable[[Any], Any]]] = {
     "group_by": (Path, group_by),
     "agreement_pack": (Path, agreement_pack),
+    "agreement_command": (Path, agreement_command),
+    "consensus_function": (Path, consensus_function),
+    "consensus_command": (Path, consensus_command),
     "dawid_skene": (Path, dawid_skene),
     "dawid_skene_10": (_frame, dawid_skene_10),
     "one_coin_10": (_frame, one_coin_10),
@@ -148,7 +178,7 @@ def main(task: str, path: Path) -> None:
         import scipy.sparse
         import scipy.special  # noqa: F401
 
-        import moderation_pipelines.agreement  # noqa: F401
+        import moderation_pipelines.agreement.pack  # noqa: F401
     given = prepare(path)
     started = time.perf_counter()
     found = work(given)

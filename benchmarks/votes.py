@@ -20,10 +20,11 @@ VOTES_PER_ITEM = 4
 ROW_GROUP = 262_144
 
 
-def write_votes(rows: int, path: Path, seed: int = 1) -> None:
+def write_votes(rows: int, path: Path, seed: int = 1, repeated: float = 0.0) -> None:
     """A Parquet file of votes in random order: item_id, rater_id, label, all text. Same arguments, same votes.
 
-    Items have some four votes each (Poisson), by different raters.
+    Items have some four votes each (Poisson), by different raters. ``repeated``: this share of the votes is given once
+    more by the same rater, and the file has columns kind and policy too.
     """
     rng = np.random.default_rng(seed)
     n_items = max(rows // VOTES_PER_ITEM, 1)
@@ -36,17 +37,20 @@ def write_votes(rows: int, path: Path, seed: int = 1) -> None:
     del first
     order = rng.permutation(rows).astype(np.int32)
     names = pl.Series(LABELS)
-    schema = pa.schema([(name, pa.string()) for name in ("item_id", "rater_id", "label")])
+    more = {"kind": pl.lit("vote"), "policy": pl.lit("harassment")} if repeated else {}
+    schema = pa.schema([(name, pa.string()) for name in ("item_id", "rater_id", "label", *more)])
     path.parent.mkdir(parents=True, exist_ok=True)
     with pq.ParquetWriter(path, schema, compression="zstd") as writer:
         for start in range(0, rows, ROW_GROUP):
             mine = order[start : start + ROW_GROUP]
+            mine = np.concatenate([mine, mine[: round(len(mine) * repeated)]])
             n = len(mine)
             label = np.where(rng.random(n) < skill[rater[mine]], truth[item[mine]], rng.integers(0, len(LABELS), n))
             frame = pl.DataFrame({"item": item[mine], "rater": rater[mine]}).select(
                 item_id=pl.format("i{}", pl.col("item").cast(pl.String).str.zfill(9)),
                 rater_id=pl.format("r{}", pl.col("rater").cast(pl.String).str.zfill(4)),
                 label=names.gather(pl.Series(label)),
+                **more,
             )
             writer.write_table(frame.to_arrow().cast(schema))
 

@@ -71,15 +71,16 @@ class VoteRows:
 
     def item_ids(self, keys: NDArray[np.uint64]) -> pl.DataFrame:
         """The columns of ``unit`` for hashes of items, in their order. ``keys``: sorted, without repeats."""
-        found = np.zeros(len(keys), dtype=bool)
-        parts = []
-        for _, part in self.batches():
-            seen = part.select(*self.unit, key=self.key.hash()).unique("key", keep="any").collect()
-            place = np.minimum(np.searchsorted(keys, seen["key"].to_numpy()), max(len(keys) - 1, 0))
-            new = (keys[place] == seen["key"].to_numpy()) & ~found[place] if len(keys) else np.zeros(0, bool)
-            found[place[new]] = True
-            parts.append(seen.filter(pl.Series(new)).select(*self.unit, place=pl.Series(place[new])))
-        return pl.concat(parts).sort("place").drop("place")
+        seen = self.prepare(self.scan).select(*self.unit, key=self.key.hash()).unique("key", keep="any")
+        ids = seen.sort("key").collect(engine="streaming")
+        return ids.filter(pl.Series(_among(ids["key"].to_numpy(), keys))).drop("key")
+
+
+def _among(values: NDArray[np.uint64], keys: NDArray[np.uint64]) -> NDArray[np.bool_]:
+    """Which ``values`` are in ``keys``; both sorted."""
+    if not len(keys):
+        return np.zeros(len(values), dtype=bool)
+    return keys[np.minimum(np.searchsorted(keys, values), len(keys) - 1)] == values
 
 
 VotesSource = pl.LazyFrame | pl.DataFrame | Path | Sequence[Path] | VoteRows
