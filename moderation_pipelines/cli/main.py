@@ -433,6 +433,7 @@ def check(home: HomeOption = None) -> None:
     from moderation_pipelines.orchestration.stages import all_problems
     from moderation_pipelines.policies.policy import load_policies
     from moderation_pipelines.prompting.library import all_prompts
+    from moderation_pipelines.tables.layout import LAYOUT, layout_of
 
     place = find_home(home)
     problems = all_problems(place)
@@ -452,6 +453,27 @@ def check(home: HomeOption = None) -> None:
         f"{sum(len(s) for s in specs.values())} eval-set specs: all good"
     )
     _note_missing_keys(e.api_key_env for e in judges.endpoints.values())
+    if layout_of(place.warehouse) < LAYOUT:
+        err.print(escape("note: the warehouse has an earlier layout; `modpipe migrate` brings it over"))
+
+
+@app.command()
+def migrate(home: HomeOption = None) -> None:
+    """Bring a warehouse of an earlier layout over to the layout of today; rows stay as they are."""
+    from moderation_pipelines.orchestration.stages import all_tables
+    from moderation_pipelines.tables.layout import LAYOUT, layout_of
+    from moderation_pipelines.tables.warehouse import Warehouse
+
+    place = find_home(home)
+    before = layout_of(place.warehouse)
+    done = 0
+    for table, what in Warehouse(place).migrate(all_tables().values()):
+        done += 1
+        err.print(escape(f"{table.name}: {what}"))
+    if not done and before == LAYOUT:
+        out.print(f"the warehouse has layout {LAYOUT} already")
+    else:
+        out.print(f"the warehouse has layout {LAYOUT} (before: {before})")
 
 
 def _note_missing_keys(names: Iterable[str | None]) -> None:

@@ -25,6 +25,7 @@ from moderation_pipelines.foundation.home import Home
 from moderation_pipelines.tables import store
 from moderation_pipelines.tables.checks import checked
 from moderation_pipelines.tables.column import UTC as UTC_TIME
+from moderation_pipelines.tables.layout import layout_of, mark, mark_new, retyped
 from moderation_pipelines.tables.table import Table
 
 # Arrow's own allocator keeps what was freed: reading a long file in chunks would take tens of MiB more.
@@ -70,6 +71,7 @@ class Warehouse:
     def __init__(self, home: Home, keep_replaced: timedelta = KEEP_REPLACED) -> None:
         self.home = home
         self.keep_replaced = keep_replaced
+        layout_of(home.warehouse)  # one not known here is told before anything is read as something else
 
     def folder(self, table: Table) -> Path:
         return self.home.warehouse / table.name
@@ -208,6 +210,7 @@ class Warehouse:
 
     def _put(self, table: Table, day: date | None, temporary: Path, made_from: dict[str, str]) -> None:
         final, facts = self.file(table, day), self.file(table, day).with_name(_FACTS)
+        mark_new(self.home.warehouse)
         store.make_folder(final.parent)
         before = self.partition(table, day)
         version = store.sha256(temporary)
@@ -237,6 +240,36 @@ class Warehouse:
             ):
                 store.remove(old.file)
                 store.remove(old.file.with_suffix(".json"))
+
+    def migrate(self, tables: Iterable[Table]) -> Iterator[tuple[Table, str]]:
+        """Bring every partition over to the layout of today, and say of each table what was done; rows stay, and since
+        when they are known. Raises :class:`ReadFailure` naming every file that cannot be, after all others were."""
+        problems: list[Problem] = []
+        for table in tables:
+            changed, described = 0, 0
+            for day in self.days(table) if table.daily else [None]:
+                file = self.file(table, day)
+                if not store.is_file(file):
+                    continue
+                made = retyped(table, file, self.home.relative(file))
+                if isinstance(made, list):
+                    problems += made
+                    continue
+                with store.lock(self.home.warehouse / "_locks" / f"{table.name}.lock"):
+                    known = _described(file, file.with_name(_FACTS))
+                    if made.columns:
+                        with store.replacing(file) as temporary:
+                            write_parquet(made.frame, temporary)
+                    described += not store.is_file(file.with_name(_FACTS))
+                    changed += bool(made.columns)
+                    version = store.sha256(file)
+                    entry = _entry(version, known.known_at, known.rows, file, dict(known.made_from))
+                    store.write_json(file.with_name(_FACTS), {"current": entry})
+            if changed or described:
+                yield table, f"{described} partitions described, {changed} with columns of another type rewritten"
+        if problems:
+            raise ReadFailure(problems)
+        mark(self.home.warehouse)
 
     def rows(self, table: Table, day: date | None = None) -> int:
         """Rows written for the day, from the file's footer; 0 if nothing was written."""

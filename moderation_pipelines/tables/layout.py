@@ -1,0 +1,86 @@
+"""Which layout the files of a warehouse have, and how one of an earlier layout is brought over.
+
+Layout 1: partitions without anything beside them. Layout 2: ``part-0.json`` beside each, and ``layout.json``. What
+can be read of layout 1 is read as it lies; since when its rows are known is then the time its files were written, which
+a copy of the home changes: bringing it over writes that down.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+
+import polars as pl
+
+from moderation_pipelines.foundation.errors import Problem, UserError
+from moderation_pipelines.tables import store
+from moderation_pipelines.tables.table import Table
+
+LAYOUT = 2
+_MARK = "layout.json"
+_AGAIN = "run its day again, from its drops"
+
+
+def layout_of(warehouse: Path) -> int:
+    """Layout of a warehouse; the newest for one without tables. Raises :class:`UserError` for one not known here."""
+    mark = warehouse / _MARK
+    if not store.is_file(mark):
+        has_tables = any(not name.startswith(("_", ".")) for name in store.names(warehouse))
+        return 1 if has_tables else LAYOUT
+    stored = store.read_json(mark)
+    found = stored.get("layout") if isinstance(stored, dict) else None
+    if not isinstance(found, int) or isinstance(found, bool) or found < 1:
+        raise UserError(f'{mark}: must be {{"layout": NUMBER}}; restore it from a copy')
+    if found > LAYOUT:
+        raise UserError(f"{mark}: layout {found} is newer than this version knows ({LAYOUT}); install that version")
+    return found
+
+
+def mark_new(warehouse: Path) -> None:
+    """Note the layout of a warehouse that holds no table yet."""
+    if not store.is_file(warehouse / _MARK) and layout_of(warehouse) == LAYOUT:
+        mark(warehouse)
+
+
+def mark(warehouse: Path) -> None:
+    store.write_json(warehouse / _MARK, {"layout": LAYOUT})
+
+
+@dataclass(frozen=True)
+class Retyped:
+    """How the columns of a stored file become those of its table. ``columns``: names that were cast."""
+
+    frame: pl.DataFrame
+    columns: tuple[str, ...]
+
+
+def retyped(table: Table, file: Path, shown: str) -> Retyped | list[Problem]:
+    """The rows of a file with its table's columns, or why they cannot have them.
+
+    A column of another type is cast where every value comes back the same. One that is missing is told: it may have
+    had another name, and is never filled with nulls.
+    """
+    stored = pl.scan_parquet(file, glob=False, hive_partitioning=False)
+    found, wanted = stored.collect_schema(), table.schema
+    problems = [Problem(shown, None, f'has no column "{name}"; {_AGAIN}') for name in wanted if name not in found]
+    problems += [
+        Problem(shown, None, f'has a column "{name}" that is not known; {_AGAIN}')
+        for name in found
+        if name not in wanted
+    ]
+    if problems:
+        return problems
+    rows = stored.collect()
+    cast = [name for name, dtype in wanted.items() if found[name] != dtype]
+    columns = []
+    for name, dtype in wanted.items():
+        try:
+            column = rows[name].cast(dtype)
+            same = column.cast(found[name]).equals(rows[name], null_equal=True)
+        except pl.exceptions.PolarsError:
+            same = False
+        if not same:
+            problems.append(Problem(shown, None, f'column "{name}" is {found[name]}, not {dtype}; {_AGAIN}'))
+        else:
+            columns.append(column)
+    return problems or Retyped(pl.DataFrame(columns), tuple(cast))
