@@ -17,7 +17,7 @@ from datetime import date
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from moderation_pipelines.judging.calls.engine import Item, Job, calm_collector, run_async, score
+from moderation_pipelines.judging.calls.engine import Item, Job, relaxed_gc, run_async, score
 from moderation_pipelines.judging.capabilities import profile_of
 from moderation_pipelines.judging.judges_file import Endpoint, Judge
 from moderation_pipelines.judging.ledger.databases import SqliteDatabase
@@ -260,7 +260,7 @@ def warm(n: int, folder: str) -> dict[str, float]:
 
     task = filled(n, folder)
     started = time.perf_counter()
-    with opened(folder) as book, calm_collector():
+    with opened(folder) as book, relaxed_gc():
         writer = None
         for frame in score_frames(task, DAY, book):
             table = frame.to_arrow()

@@ -38,7 +38,7 @@ def test_the_first_layout_is_read_as_it_lies(old: Home) -> None:
     counted = modpipe("sql", "--home", str(old.root), "--format", "csv", "select count(*) as n from votes")
     assert counted.stdout == "n\n480\n", counted.stderr
     release = find_release(old, "spam", "v0001")
-    assert release.verify() == []
+    release.verify()  # raises where a row is not as published
     assert pl.read_parquet(release.path / "items.parquet").height == 83
     assert "`modpipe migrate` brings it over" in modpipe("check", "--home", str(old.root)).stderr
 

@@ -22,8 +22,8 @@ from moderation_pipelines.judging.calls.engine import (
     Item,
     Progress,
     RunReport,
-    calm_collector,
     note_unasked,
+    relaxed_gc,
     score,
     settled_items,
 )
@@ -194,7 +194,7 @@ def score_rows(
     task: ScoringTask, day: date, ledger: Ledger, report: RunReport | None = None, why: str | None = None
 ) -> pl.DataFrame:
     """The ``scores`` rows of one task, from the ledger. ``why`` is the reason of items that were not asked for."""
-    with calm_collector():
+    with relaxed_gc():
         parts = list(score_frames(task, day, ledger, report, why))
     return pl.concat(parts) if parts else SCORES.empty()
 

@@ -132,6 +132,13 @@ class Tries:
     failed_at: float = 0.0
     paid_again: bool = False
 
+    def note(self, call: Call, moment: float) -> None:
+        """Count a call that was not refused as too fast; ``moment`` of the monotonic clock."""
+        self.calls += 1
+        if call.result == "broken":
+            self.broken, self.failed_at = self.broken + 1, moment
+        self.timeouts += call.verdict.outcome == "timeout"
+
 
 Next = Literal["keep", "fail", "again", "repair"]
 

@@ -16,19 +16,21 @@ import time
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass, field, replace
-from datetime import UTC, date, datetime
+from dataclasses import dataclass, field
+from datetime import date
 from typing import Any
 
 from moderation_pipelines.foundation.errors import UserError
-from moderation_pipelines.judging.calls.calls import Call, Tries, answered, backoff_seconds, next_step, unanswered
+from moderation_pipelines.judging.calls.calls import Call, answered, backoff_seconds, next_step, unanswered
 from moderation_pipelines.judging.calls.gate import Gate, Stopped
+from moderation_pipelines.judging.calls.purse import Purse, Spending
+from moderation_pipelines.judging.calls.request import Request
 from moderation_pipelines.judging.calls.transport import NoReply, Transport, transport_for
 from moderation_pipelines.judging.judges_file import Endpoint
 from moderation_pipelines.judging.ledger.ledger import Ledger, Run, Settlement
-from moderation_pipelines.judging.ledger.records import SETTLED, Answer, Attempt, Billed, Claim, Failure
+from moderation_pipelines.judging.ledger.records import SETTLED, Answer, Attempt, Claim, Failure
 from moderation_pipelines.judging.ledger.writer import LedgerWriter
-from moderation_pipelines.judging.money import Rates, Usage, usd
+from moderation_pipelines.judging.money import Rates, usd
 from moderation_pipelines.judging.requests.wire import RequestTemplate
 
 CHUNK = 2000
@@ -62,16 +64,14 @@ class Job:
 
 
 @dataclass
-class Progress:
-    """How far a run is. ``spent`` and ``maybe`` in picodollars, of this run."""
+class Progress(Spending):
+    """How far a run is, and what it spent (picodollars)."""
 
     total: int | None = None
     done: int = 0
     known: int = 0
     calls: int = 0
     limited: int = 0
-    spent: int = 0
-    maybe: int = 0
     outcomes: Counter[str] = field(default_factory=Counter)
     started: float = field(default_factory=time.monotonic)
 
@@ -147,7 +147,7 @@ def run_async(main: Any) -> Any:
 
 
 @contextmanager
-def calm_collector() -> Iterator[None]:
+def relaxed_gc() -> Iterator[None]:
     """Fewer rounds of the garbage collector while many short-lived rows are made: nothing here is cyclic."""
     before = gc.get_threshold()
     gc.set_threshold(max(before[0], 50_000), before[1], before[2])
@@ -176,11 +176,11 @@ def score(
         raise EndpointStop(job.refusal)
     key = api_key(job.endpoint)
     run = ledger.begin(job.account, job.day, job.what, job.budget)
-    progress = Progress(total)
+    progress = Progress(total=total)
     engine = _Engine(job, items, ledger, run, key, progress, tell)
     stopped = "it was interrupted"
     try:
-        with calm_collector():
+        with relaxed_gc():
             stopped = run_async(engine.run())
         if stopped is not None and not job.retry_errors:
             note_unasked(job, items, ledger, run, stopped)
@@ -218,12 +218,6 @@ def settled_items(
         ]
 
 
-@dataclass(frozen=True, slots=True)
-class _Work:
-    claim: Claim
-    item: bytes
-
-
 class _Engine:
     def __init__(
         self,
@@ -239,8 +233,6 @@ class _Engine:
         self.progress, self.tell = progress, tell
         self.endpoint, self.template = job.endpoint, job.template
         self.random = random.Random(0)  # noqa: S311 - jitter of waits, not a secret
-        self.held = 0
-        self.extra: dict[bytes, int] = {}
         self.answers = self.refused = 0
         self.deferred: set[bytes] = set()
         self.in_batches: set[bytes] = set()
@@ -257,7 +249,8 @@ class _Engine:
         self.gate = Gate(self.endpoint)
         self.reader = self.ledger.reader()
         self.writer = LedgerWriter(self.ledger, self.run_, workers // 2)
-        self.queue: asyncio.Queue[_Work | None] = asyncio.Queue(max(1, workers // 4))
+        self.purse = Purse(self.writer, self.job.run_budget, self.progress)
+        self.queue: asyncio.Queue[Request | None] = asyncio.Queue(max(1, workers // 4))
         make = self.job.transport
         self.transport = transport_for(self.endpoint, self.key) if make is None else make(self.key)
         try:
@@ -333,7 +326,7 @@ class _Engine:
             self.in_batches |= in_batches
             alive = [await asyncio.to_thread(self.reader.is_alive, o) for o in owners]
             if not all(alive):
-                await self.writer.bury_dead()
+                await self.writer.settle_orphaned_claims()
             if not any(alive):
                 return
             await asyncio.sleep(0.2)
@@ -366,7 +359,7 @@ class _Engine:
                 return
             part = wanted[start : start + step]
             seen = self.seen
-            await self._claim([_Work(Claim(k, self._hold(items[k]), seen.get(k)), items[k]) for k in part], first)
+            await self._claim([Request(Claim(k, self._hold(items[k]), seen.get(k)), items[k]) for k in part], first)
 
     def _unanswered(self, keys: list[bytes], first: bool) -> set[bytes]:
         if self.job.retry_errors:
@@ -390,37 +383,20 @@ class _Engine:
         """The most a body of so many bytes can cost: a token per byte (no tokenizer makes more), all it may write."""
         return 0 if self.job.rates is None else self.job.rates.most(n_bytes + 100, self.job.max_tokens)
 
-    async def _claim(self, work: list[_Work], first: bool) -> None:
-        if self.job.run_budget is not None:
-            affordable = []
-            for w in work:
-                if self.progress.spent + self.progress.maybe + self.held + w.claim.hold <= self.job.run_budget:
-                    self.held += w.claim.hold
-                    affordable.append(w)
-                else:
-                    self._over_budget(w.claim.key, "budget_usd_per_run")
-            work = affordable
+    async def _claim(self, requests: list[Request], first: bool) -> None:
         if not first:  # counted when somebody else had them
-            self.progress.known -= len(work)
-            self.progress.done -= len(work)
-        grants = await self.writer.claim([w.claim for w in work])
-        for w, grant in zip(work, grants, strict=True):
-            if grant.result == "go":
-                await self.queue.put(w)
-                continue
-            self._unhold(w)
-            if grant.result == "over_budget":
-                self._over_budget(w.claim.key, "budget_usd")
-                continue
-            if grant.result == "taken" and len(self.deferred) < MOST_DEFERRED:
-                self.deferred.add(w.claim.key)
-            self.progress.known += 1
-            self.progress.done += 1
-
-    def _unhold(self, work: _Work) -> None:
-        extra = self.extra.pop(work.claim.key, 0)
-        if self.job.run_budget is not None:
-            self.held -= work.claim.hold + extra
+            self.progress.known -= len(requests)
+            self.progress.done -= len(requests)
+        for request, taken in zip(requests, await self.purse.take([r.claim for r in requests]), strict=True):
+            if taken == "go":
+                await self.queue.put(request)
+            elif taken in ("budget_usd", "budget_usd_per_run"):
+                self._over_budget(request.key, taken)
+            else:
+                if taken == "taken" and len(self.deferred) < MOST_DEFERRED:
+                    self.deferred.add(request.key)
+                self.progress.known += 1
+                self.progress.done += 1
 
     def _over_budget(self, key: bytes, budget: str) -> None:
         self._fail([Failure(key, "over_budget", "over_budget", f"{budget} does not allow the request", 0)])
@@ -434,78 +410,70 @@ class _Engine:
     # Working
 
     async def _worker(self) -> None:
-        while (work := await self.queue.get()) is not None:
+        while (request := await self.queue.get()) is not None:
             self.busy += 1
             try:
-                await self._settle(work)
+                await self._settle(request)
             finally:
                 self.busy -= 1
-                self._unhold(work)
+                self.purse.put_back(request.claim)
 
-    async def _settle(self, work: _Work) -> None:
+    async def _settle(self, request: Request) -> None:
         """Ask until there is an answer, the tries are used up, or nothing more may be asked."""
-        body, tries, cost, started = self.template.body(work.item), Tries(), 0, 0.0
-        usage: Usage | None = None
-        last: Call | None = None
-        while True:
-            try:
-                probe, reserved = await self.gate.admit(len(body))
-            except Stopped:
-                self._give_back(work, tries, last)
-                return
-            started = time.monotonic()
-            try:
-                reply = await self.transport.post(self.template.path, body)
-                call = answered(reply, self.template.labels, self.template.api, self.endpoint)
-            except NoReply as error:
-                call = unanswered(error)
-            except asyncio.CancelledError:
-                self.gate.leave()
-                self._lost(work, tries)
-                raise
-            ms = (time.monotonic() - started) * 1000
-            self.progress.calls += 1
-            last = call
-            self.gate.leave()
-            self.gate.learn(call, probe, reserved, len(body), started)
-            self._watch(call)
+        body, tries = self.template.body(request.item), request.tries
+        while (call := await self._call(request, body)) is not None:
             if call.result == "limited":
-                self.progress.limited += 1
-                tries.limited += 1
-                if tries.limited >= MOST_LIMITED and not self.gate.stopped:
-                    self._postpone(work, call, tries)
+                if self._refused_too_often(request):
+                    self._postpone(request, call)
                     return
                 pause = backoff_seconds(min(tries.limited, 4), self.random.random())
                 if (call.wait or 0.0) < pause:
                     await asyncio.sleep(pause)
                 continue
-            tries.calls += 1
             works = self.gate.worked_since(tries.failed_at) or (self.fed and self.busy == 1)
-            if call.result == "broken":
-                tries.broken, tries.failed_at = tries.broken + 1, time.monotonic()
-            tries.timeouts += call.verdict.outcome == "timeout"
-            attempt = self._attempt(work, tries.calls, call, ms)
-            if attempt.billed == "yes":
-                cost += attempt.cost
-                usage = call.usage if usage is None else _added(usage, call.usage)
+            tries.note(call, time.monotonic())
+            attempt = request.attempt(call, self.job.rates)
+            self.purse.count(attempt.billed, attempt.cost)
             step = next_step(call, tries, self.endpoint, self.job.repair, works)
             if step in ("keep", "fail"):
-                await self._done(work, call, attempt, tries, usage, cost, ms, step)
+                await self._done(request, call, attempt, step)
                 return
-            again = self.template.repair_body(work.item, call.verdict.said or "") if step == "repair" else None
-            more = max(0, self._most(len(again)) - work.claim.hold) if again is not None else 0
-            if not await self._goes_on(work, call, attempt, tries, more):
+            repair = self.template.repair_body(request.item, call.verdict.said or "") if step == "repair" else None
+            more = 0 if repair is None else max(0, self._most(len(repair)) - request.claim.hold)
+            body = repair or body
+            if not await self.purse.take_more(request.claim, attempt, more):
+                self._fail([request.over_budget(call)])
                 return
-            if again is not None:
-                body = again
-                if more:
-                    work = _Work(replace(work.claim, hold=work.claim.hold + more), work.item)
-                    self.held += more if self.job.run_budget is not None else 0
-                    self.extra[work.claim.key] = more
+            request.holds(more)
             if call.result == "answer":
                 tries.paid_again = True
             elif self.gate.breaker.state == "closed":  # else its cool-down sets the pace
                 await asyncio.sleep(backoff_seconds(tries.broken, self.random.random()))
+        self._give_back(request)
+
+    async def _call(self, request: Request, body: bytes) -> Call | None:
+        """One call, once the gate lets it out; None when the run is over."""
+        try:
+            async with self.gate.admitted(len(body)) as turn:
+                try:
+                    reply = await self.transport.post(self.template.path, body)
+                    call = answered(reply, self.template.labels, self.template.api, self.endpoint)
+                except NoReply as error:
+                    call = unanswered(error)
+                except asyncio.CancelledError:
+                    self._lost(request)
+                    raise
+                turn.call, request.last, request.ms = call, call, turn.ms
+        except Stopped:
+            return None
+        self.progress.calls += 1
+        self._watch(call)
+        return call
+
+    def _refused_too_often(self, request: Request) -> bool:
+        self.progress.limited += 1
+        request.tries.limited += 1
+        return request.tries.limited >= MOST_LIMITED and not self.gate.stopped
 
     def _watch(self, call: Call) -> None:
         """Stop when the endpoint refuses for good, or refuses everything from the start."""
@@ -521,106 +489,41 @@ class _Engine:
                     "check what judges.yaml says it can do, and the size of the items"
                 )
 
-    def _attempt(self, work: _Work, number: int, call: Call, ms: float) -> Attempt:
-        """The call as a row. What may have been billed without saying so counts with all it could have cost."""
-        rates, billed, cost = self.job.rates, call.billed, 0
-        if rates is not None and billed != "no":
-            exact = rates.cost(call.usage) if billed == "yes" else None
-            billed = billed if exact is not None else "maybe"
-            cost = work.claim.hold if exact is None else exact
-        self._count(billed, cost)
-        verdict = call.verdict
-        return Attempt(
-            work.claim.key, number, verdict.outcome, verdict.kind, billed, cost, call.usage, ms, call.status,
-            call.request_id, _now(),
-        )  # fmt: skip
-
-    def _count(self, billed: Billed, cost: int) -> None:
-        if billed == "yes":
-            self.progress.spent += cost
-        elif billed == "maybe":
-            self.progress.maybe += cost
-
-    async def _goes_on(self, work: _Work, call: Call, attempt: Attempt, tries: Tries, more: int) -> bool:
-        """Write the attempt; whether the budgets allow another that may cost ``more`` than this one."""
-        limit = self.job.run_budget
-        fits = limit is None or self.progress.spent + self.progress.maybe + self.held + more <= limit
-        settlement = Settlement(work.claim, attempt, again=fits, hold_more=more)
-        if await self.writer.may_go_on(settlement):
-            return True
-        self._end(Failure(work.claim.key, "over_budget", "over_budget", _over(call), tries.calls, _now()))
-        return False
-
-    async def _done(
-        self, work: _Work, call: Call, attempt: Attempt, tries: Tries, usage: Usage | None, cost: int, ms: float,
-        step: str,
-    ) -> None:  # fmt: skip
-        verdict = call.verdict
-        if step == "keep" and verdict.outcome in SETTLED:
-            u = usage or call.usage
-            answer = Answer(
-                verdict.outcome, verdict.kind, verdict.label, verdict.clause, verdict.evidence, verdict.p_violating,
-                verdict.p_source, verdict.rationale, verdict.error, verdict.signals, call.model, call.fingerprint,
-                call.request_id, u.input, u.cached, u.cache_write, u.output, u.reasoning, u.tier,
-                cost if self.job.rates is not None and usage is not None else None, ms, tries.calls, "live",
-                self.run_.day, attempt.at,
-            )  # fmt: skip
-            settlement = Settlement(work.claim, attempt, answer, replace=self.job.retry_errors)
-            self.progress.outcomes[verdict.outcome] += 1
+    async def _done(self, request: Request, call: Call, attempt: Attempt, step: str) -> None:
+        if step == "keep" and call.verdict.outcome in SETTLED:
+            answer = request.answer(call, attempt, self.job.rates is not None, self.run_.day)
+            settlement = Settlement(request.claim, attempt, answer, replace=self.job.retry_errors)
+            self.progress.outcomes[answer.outcome] += 1
         else:
-            failure = _failure(work.claim.key, call, tries)
-            settlement = Settlement(work.claim, attempt, failure=failure)
+            failure = request.failure(call)
+            settlement = Settlement(request.claim, attempt, failure=failure)
             self.progress.outcomes[failure.outcome] += 1
         self.progress.done += 1
         await self.writer.settle(settlement)
 
-    def _end(self, failure: Failure) -> None:
-        self._fail([failure])
-
-    def _give_back(self, work: _Work, tries: Tries, last: Call | None) -> None:
+    def _give_back(self, request: Request) -> None:
         """The run stopped before this request could be sent (again): its claim goes, its failure is noted."""
         with contextlib.suppress(UserError):
-            self.writer.release([work.claim])
-            if last is not None:
-                self._end(_failure(work.claim.key, last, tries))
+            self.writer.release([request.claim])
+            if request.last is not None:
+                self._fail([request.failure(request.last)])
 
-    def _postpone(self, work: _Work, call: Call, tries: Tries) -> None:
+    def _postpone(self, request: Request, call: Call) -> None:
         """A request refused as too fast again and again makes room for others; it fails when nothing else is left."""
-        self.writer.release([work.claim])
+        self.writer.release([request.claim])
         if self.last_chance:
-            self._end(_failure(work.claim.key, call, tries))
+            self._fail([request.failure(call)])
         else:
             self.postponed += 1
             self.progress.known += 1
             self.progress.done += 1
 
-    def _lost(self, work: _Work, tries: Tries) -> None:
+    def _lost(self, request: Request) -> None:
         """The run was interrupted while the call was out: it may have been billed."""
-        cost = work.claim.hold
-        self._count("maybe", cost)
-        attempt = Attempt(work.claim.key, tries.calls + 1, "lost", "interrupted", "maybe", cost, at=_now())
+        attempt = request.lost()
+        self.purse.count(attempt.billed, attempt.cost)
         with contextlib.suppress(UserError):
-            self.writer.put(Settlement(work.claim, attempt))
-
-
-def _failure(key: bytes, call: Call, tries: Tries) -> Failure:
-    outcome = call.verdict.outcome if call.verdict.outcome not in SETTLED else "api_error"
-    kind, error = call.verdict.kind or "unknown", call.verdict.error or "no answer"
-    return Failure(key, outcome, kind, error, tries.calls, _now())
-
-
-def _over(call: Call) -> str:
-    return f"the budget does not allow another attempt (the last: {call.verdict.error})"
-
-
-def _added(a: Usage, b: Usage) -> Usage:
-    def plus(x: int | None, y: int | None) -> int | None:
-        return x if y is None else y if x is None else x + y
-
-    return Usage(
-        plus(a.input, b.input), plus(a.cached, b.cached), plus(a.cache_write, b.cache_write),
-        plus(a.output, b.output), plus(a.reasoning, b.reasoning), b.tier or a.tier,
-    )  # fmt: skip
+            self.writer.put(Settlement(request.claim, attempt))
 
 
 def _first(errors: BaseExceptionGroup[Any]) -> BaseException:
@@ -628,7 +531,3 @@ def _first(errors: BaseExceptionGroup[Any]) -> BaseException:
     while isinstance(error, BaseExceptionGroup):
         error = error.exceptions[0]
     return error
-
-
-def _now() -> str:
-    return datetime.now(UTC).isoformat(timespec="milliseconds")

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import Mapping
+from collections.abc import AsyncIterator, Mapping
+from contextlib import asynccontextmanager
+from dataclasses import dataclass
 
 from moderation_pipelines.judging.calls.breaker import Breaker
 from moderation_pipelines.judging.calls.calls import LONGEST_WAIT_SECONDS, Call
@@ -19,8 +21,25 @@ class Stopped(Exception):
     """Nothing more may be sent in this run."""
 
 
+@dataclass(slots=True)
+class Turn:
+    """One call that may go out: whether it is the probe of a half-open breaker, the tokens reserved for it, its bytes,
+    and when it began. ``call``: what came of it; None when it was cancelled."""
+
+    probe: bool
+    reserved: float
+    n_bytes: int
+    began: float
+    call: Call | None = None
+
+    @property
+    def ms(self) -> float:
+        return (time.monotonic() - self.began) * 1000
+
+
 class Gate:
-    """``admit`` before a call, ``leave`` after it, ``learn`` what it taught. ``stopped`` says why the run is over."""
+    """A call goes out within ``admitted``; what it taught is learnt when the block ends, however it ends. ``stopped``
+    says why the run is over."""
 
     def __init__(self, endpoint: Endpoint) -> None:
         now = time.monotonic()
@@ -50,7 +69,22 @@ class Gate:
         self.stopped = self.stopped or why
         self._room.set()
 
-    async def admit(self, n_bytes: int) -> tuple[bool, float]:
+    @asynccontextmanager
+    async def admitted(self, n_bytes: int) -> AsyncIterator[Turn]:
+        """Wait for a turn and hold it for the block. Raises :class:`Stopped` before it when the run is over."""
+        probe, reserved = await self._admit(n_bytes)
+        turn = Turn(probe, reserved, n_bytes, time.monotonic())
+        try:
+            yield turn
+        finally:
+            self.concurrency.in_flight -= 1
+            self._room.set()
+            if turn.call is None:
+                self.breaker.cancelled(turn.probe, time.monotonic())
+            else:
+                self._learn(turn.call, turn)
+
+    async def _admit(self, n_bytes: int) -> tuple[bool, float]:
         """Wait for a turn. Returns whether the call is the probe of a half-open breaker, and the tokens reserved."""
         tokens = self.estimate.of(n_bytes) if self.tokens is not None else 0.0
         if not self._turnstile.locked() and (turn := self._try(tokens)) is not None:
@@ -65,7 +99,7 @@ class Gate:
             return turn, tokens
 
     def _try(self, tokens: float) -> bool | None:
-        """A turn (whether it is a probe) or None; then ``_wait`` says for how long, 0 for «until a call ends»."""
+        """A turn (whether it is a probe) or None; then ``_wait`` says for how long, 0 for "until a call ends"."""
         if self.stopped is not None:
             raise Stopped
         now = time.monotonic()
@@ -107,23 +141,19 @@ class Gate:
             )
             raise Stopped
 
-    def leave(self) -> None:
-        self.concurrency.in_flight -= 1
-        self._room.set()
-
     def worked_since(self, moment: float) -> bool:
         """Whether a call that was sent after a moment (of the monotonic clock) has been answered."""
         return self._answered_began > moment
 
-    def learn(self, call: Call, probe: bool, reserved: float, n_bytes: int, began: float) -> None:
+    def _learn(self, call: Call, turn: Turn) -> None:
         """Adjust to what a call showed: tokens, headers, limits, outages."""
-        now = time.monotonic()
+        now, probe = time.monotonic(), turn.probe
         if call.usage.input is not None and self.tokens is not None:
             used = call.usage.input + (call.usage.output or 0)
-            self.estimate.learn(n_bytes, used)
-            self.tokens.refund(reserved - used, now)
+            self.estimate.learn(turn.n_bytes, used)
+            self.tokens.refund(turn.reserved - used, now)
         if call.headers is not None:
-            self._believe(call.headers, now)
+            self._apply_rate_limit_headers(call.headers, now)
         if call.result == "limited":
             self._slow_down(call, now)
             self.breaker.cancelled(probe, now)
@@ -138,7 +168,7 @@ class Gate:
                 self._pause(call.wait, now)
             return
         self.passes += 1
-        self._answered_began = max(self._answered_began, began)
+        self._answered_began = max(self._answered_began, turn.began)
         self.learnt.passed(now)
         self.concurrency.succeeded()
         if self.breaker.succeeded(now, probe):
@@ -149,7 +179,7 @@ class Gate:
         if self._limited_since is None:
             self._limited_since = now
         elif now - self._limited_since > LIMITED_PATIENCE_SECONDS:
-            self.stop(f"{self.endpoint.base_url} has answered «too fast» (429) to everything for two minutes")
+            self.stop(f"{self.endpoint.base_url} answered 429 (too many requests) to everything for two minutes")
         pause = call.wait or 0.0
         # Also beside a known limit: others may share it, or it may be another than stated.
         self.concurrency.refused(pause, now)
@@ -165,7 +195,7 @@ class Gate:
             )
         self._paused_until = max(self._paused_until, now + seconds)
 
-    def _believe(self, headers: Mapping[str, str], now: float) -> None:
+    def _apply_rate_limit_headers(self, headers: Mapping[str, str], now: float) -> None:
         """Correct the buckets by what the endpoint says of its limits (per minute) and of what is left of them."""
         limit = headers.get("x-ratelimit-limit-requests")
         if limit is None:

@@ -96,7 +96,7 @@ class Batches:
 
     def give_up(self, row: BatchRow) -> None:
         """Stop waiting for a batch that was created: it may have been billed, its requests are free to be asked."""
-        self.ledger.bury_owner(row.owner, "batch_given_up")
+        self.ledger.settle_claims_of(row.owner, "batch_given_up")
         self._change(row, state="abandoned", note="given up by hand; it may have been billed")
 
     def abandon(self, row: BatchRow, note: str) -> None:

@@ -256,7 +256,7 @@ class Ledger:
         run = Run(uuid.uuid4().hex, account, day.isoformat(), budget)
         self._db.hold_run(run.id)
         with self._db.transaction():
-            self._bury()
+            self._settle_orphaned()
             # Another run's failures may stay beside an answer then; answers are looked at first.
             self._has_failures = bool(self._db.rows("SELECT 1 FROM failures LIMIT 1"))
             insert = "INSERT INTO runs (run, account, day, what, host, pid, started_at) VALUES (?, ?, ?, ?, ?, ?, ?)"
@@ -273,22 +273,22 @@ class Ledger:
             self._db.write("UPDATE runs SET ended_at = ?, summary = ? WHERE run = ?", [now(), text, run.id])
         self._db.release_run(run.id)
 
-    def bury_dead(self) -> None:
+    def settle_orphaned_claims(self) -> None:
         """Settle what runs left that are no more: it may have been billed, and is free to be asked for."""
         with self._db.transaction():
-            self._bury()
+            self._settle_orphaned()
 
-    def bury_owner(self, owner: str, kind: str) -> None:
+    def settle_claims_of(self, owner: str, kind: str) -> None:
         """Turn everything an owner still claims into attempts with ``billed = maybe``."""
         with self._db.transaction():
-            self._bury_owner(owner, kind)
+            self._settle_owner(owner, kind)
 
-    def _bury(self) -> None:
+    def _settle_orphaned(self) -> None:
         for (owner,) in self._db.rows("SELECT DISTINCT run FROM claims"):
             if not self.is_alive(owner):
-                self._bury_owner(owner, "crash")
+                self._settle_owner(owner, "crash")
 
-    def _bury_owner(self, owner: str, kind: str) -> None:
+    def _settle_owner(self, owner: str, kind: str) -> None:
         left = self._db.rows("SELECT request_key, account, day, hold FROM claims WHERE run = ?", [owner])
         moment = now()
         self._db.write_many(

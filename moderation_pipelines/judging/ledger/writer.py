@@ -29,7 +29,7 @@ class _Settling:
 
 
 @dataclass(slots=True)
-class _Burying:
+class _Orphans:
     future: asyncio.Future[None]
 
 
@@ -43,7 +43,7 @@ class LedgerWriter:
     def __init__(self, ledger: Ledger, run: Run, most: int, window: float = WINDOW_SECONDS) -> None:
         self._ledger, self._run, self._most, self._window = ledger, run, max(1, most), window
         self._loop = asyncio.get_running_loop()
-        self._waiting: deque[_Claiming | _Settling | _Burying | list[Claim] | list[Failure]] = deque()
+        self._waiting: deque[_Claiming | _Settling | _Orphans | list[Claim] | list[Failure]] = deque()
         self._wake = threading.Condition()
         self._urgent = self._closing = False
         self.uncommitted = 0
@@ -81,10 +81,10 @@ class LedgerWriter:
     def release(self, claims: list[Claim]) -> None:
         self._put(claims, urgent=False)
 
-    async def bury_dead(self) -> None:
+    async def settle_orphaned_claims(self) -> None:
         """Settle what dead runs left, in turn with everything else that is written."""
         future: asyncio.Future[None] = self._loop.create_future()
-        self._put(_Burying(future), urgent=True)
+        self._put(_Orphans(future), urgent=True)
         await future
 
     def fail(self, failures: list[Failure]) -> None:
@@ -143,8 +143,8 @@ class LedgerWriter:
             for work in group:
                 if isinstance(work, _Claiming):
                     answers.append((work.future, ledger._claim(run, work.claims)))
-                elif isinstance(work, _Burying):
-                    ledger._bury()
+                elif isinstance(work, _Orphans):
+                    ledger._settle_orphaned()
                     answers.append((work.future, None))
                 elif isinstance(work, list) and work:
                     if isinstance(work[0], Claim):
