@@ -74,7 +74,7 @@ def confused_labels(
     weighted by 1 / (votes - 1)) how much is between these two, 0 to 1; lift: that share over what chance would give
     with these label frequencies (1: no more than chance, 2: twice as often).
     Intervals: 95 % percentile bootstrap by item, null below ten disputed items. In slice
-    «clause» the shares are of the disagreement that has the clause's label on one side (label_a). Pairs nobody
+    "clause" the shares are of the disagreement that has the clause's label on one side (label_a). Pairs nobody
     confused are left out.
     """
     if replicates < 1:

@@ -50,8 +50,8 @@ def guideline_comparisons(
     bootstrap by item, p_value, p_adjusted (Benjamini-Hochberg over the table), basis, n_items_a, n_items_b with two
     votes, n_items_both, note.
 
-    basis «paired»: 30 or more items have two votes under both versions; only they are compared, and the test swaps the
-    versions of an item at random. Else «all items»: the test deals the items to the versions anew; then a
+    basis "paired": 30 or more items have two votes under both versions; only they are compared, and the test swaps the
+    versions of an item at random. Else "all items": the test deals the items to the versions anew; then a
     difference may come from the items, not from the text, and the note says so. Null with fewer than ten items under
     one of them. Source: Good (2005), Permutation, Parametric and Bootstrap Tests, 3rd ed., chapters 3 and 5.
     """

@@ -382,7 +382,7 @@ def dataset_card(m: dict[str, Any]) -> str:
     return f"""\
 # Eval set {m["name"]}, {m["version"]}
 
-{m["rows"]:,} items judged by policy «{m["policy_title"]}» (`{m["policy"]}`, version {m["policy_version"]}; its text is
+{m["rows"]:,} items judged by policy "{m["policy_title"]}" (`{m["policy"]}`, version {m["policy_version"]}; its text is
 pinned in `policy.yaml`). {m["rows_violating"]:,} violate it ({share:.1%} of the items drawn, unweighted).
 
 ## Labels

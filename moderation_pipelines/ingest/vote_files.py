@@ -65,7 +65,7 @@ def votes_of_file(
     """
     with store.scratch() as folder, told(path):
         scan, notes = _as_parquet(path, by, folder)
-        yield _counted(path, scan, by, exact, policy, notes)
+        yield _counted(scan, by, exact, policy, notes)
 
 
 @contextmanager
@@ -206,28 +206,28 @@ def _as_text(value: Any) -> str | None:
     return None
 
 
-def _counted(
-    path: Path, scan: pl.LazyFrame, by: Sequence[str], exact: bool, policy: str | None, notes: list[str]
-) -> FileVotes:
+def _counted(scan: pl.LazyFrame, by: Sequence[str], exact: bool, policy: str | None, notes: list[str]) -> FileVotes:
     schema = scan.collect_schema()
     text = _texts(schema, by)
-    if "policy" in schema:
-        scan, notes = _of_policy(text(scan), scan, policy, notes)
-    elif policy is not None:
-        raise UserError(f"{path}: has no column policy; leave --policy out")
-    n_policies = 0 if "policy" not in schema else text(scan).select(pl.col("policy").n_unique()).collect().item()
+    met = _met(text(scan))
+    if policy is not None:
+        if "policy" not in schema:
+            raise ValueError("has no column policy; leave --policy out")
+        scan = scan.filter(pl.col("policy").cast(pl.String) == policy)
+        met, said = _of_policy(met, policy)
+        notes += said
+    n_policies = met["policy"].n_unique()
     unit = ("item_id", "policy") if n_policies > 1 else ("item_id",)
     if n_policies > 1:
         notes.append(
             f"votes of {n_policies} policies are pooled, an item under each is one of its own; --policy takes one"
         )
-    nameless = text(scan).select(pl.col("item_id").is_null().sum()).collect(engine="streaming").item()
-    if nameless:
+    if nameless := met["nameless"].sum():
         raise ValueError(f"{nameless:,} votes have no item_id; leave them out or name their item")
-    kinds = _kinds(path, text(scan), schema)
-    counted = text(scan).group_by("label").len().collect(engine="streaming")
-    unlabelled = int(counted.filter(pl.col("label").is_null())["len"].sum())
-    counts: dict[str, int] = dict(counted.drop_nulls("label").sort("label").iter_rows())
+    kinds = _sums(met, "kind")
+    _check_kinds(kinds)
+    unlabelled = int(met.filter(pl.col("label").is_null())["rows"].sum())
+    counts = _sums(met.drop_nulls("label"), "label")
     if unlabelled:
         notes.append(f"{unlabelled:,} rows have no label and are left out")
     joined, said = _joined_labels(counts, exact)
@@ -293,31 +293,33 @@ def _moments(column: pl.Series) -> pl.Series:
     return pl.Series(column.name, [moment(v) for v in column], dtype=_TIME)
 
 
-def _of_policy(
-    text: pl.LazyFrame, scan: pl.LazyFrame, policy: str | None, notes: list[str]
-) -> tuple[pl.LazyFrame, list[str]]:
-    if policy is None:
-        return scan, notes
-    met = dict(text.group_by("policy").len().collect(engine="streaming").iter_rows())
-    if policy not in met:
-        known = sorted(str(p) for p in met if p is not None)
+def _met(text: pl.LazyFrame) -> pl.DataFrame:
+    """Rows of each kind, policy and label, and how many of them name no item: one pass over the file."""
+    there = text.collect_schema().names()
+    absent = [pl.lit(None, dtype=pl.String).alias(c) for c in ("kind", "policy") if c not in there]
+    by = text.with_columns(*absent).group_by(pl.col("kind").fill_null("vote"), "policy", "label")
+    counts = by.agg(rows=pl.len().cast(pl.Int64), nameless=pl.col("item_id").is_null().sum().cast(pl.Int64))
+    return counts.collect(engine="streaming").sort("kind", "policy", "label")
+
+
+def _sums(met: pl.DataFrame, column: str) -> dict[str, int]:
+    return dict(met.group_by(column, maintain_order=True).agg(pl.col("rows").sum()).sort(column).iter_rows())
+
+
+def _of_policy(met: pl.DataFrame, policy: str) -> tuple[pl.DataFrame, list[str]]:
+    mine = met.filter(pl.col("policy") == policy)
+    if mine.is_empty():
+        known = met["policy"].drop_nulls().unique().sort().to_list()
         raise ValueError(f'no vote is on policy "{policy}"{did_you_mean(policy, known)}')
-    others = sum(n for p, n in met.items() if p != policy)
-    said = [*notes, f"{others:,} votes on other policies are left out"] if others else notes
-    return scan.filter(pl.col("policy").cast(pl.String) == policy), said
+    others = int(met["rows"].sum()) - int(mine["rows"].sum())
+    return mine, [f"{others:,} votes on other policies are left out"] if others else []
 
 
-def _kinds(path: Path, text: pl.LazyFrame, schema: pl.Schema) -> dict[str, int]:
-    if "kind" not in schema:
-        return {}
-    kinds = dict(
-        text.group_by(pl.col("kind").fill_null("vote")).len().sort("kind").collect(engine="streaming").iter_rows()
-    )
-    stray = [k for k in kinds if k not in VOTE_KINDS]
-    if stray:
-        hint = did_you_mean(stray[0], VOTE_KINDS)
-        raise UserError(f'{path}: kind "{stray[0][:40]}" is not known{hint}; one of {", ".join(VOTE_KINDS)}')
-    return kinds
+def _check_kinds(kinds: Mapping[str, int]) -> None:
+    for kind in kinds:
+        if kind not in VOTE_KINDS:
+            hint = did_you_mean(kind, VOTE_KINDS)
+            raise ValueError(f'kind "{kind[:40]}" is not known{hint}; one of {", ".join(VOTE_KINDS)}')
 
 
 def _joined_labels(counts: Mapping[str, int], exact: bool) -> tuple[dict[str, str], list[str]]:

@@ -60,8 +60,10 @@ class VoteRows:
             if self.skip is not None:
                 first, end = np.searchsorted(self.skip, (start, start + _BATCH_ROWS))
                 if end > first:
-                    gone = pl.Series(self.skip[first:end] - start, dtype=pl.UInt32)
-                    part = part.with_row_index("row").filter(~pl.col("row").is_in(gone.implode())).drop("row")
+                    stays = np.ones(min(_BATCH_ROWS, self.rows - start), dtype=bool)
+                    stays[self.skip[first:end] - start] = False
+                    yield start, self.prepare(part).filter(pl.Series(stays))
+                    continue
             yield start, self.prepare(part)
 
     @property
@@ -153,7 +155,7 @@ def item_votes(source: VotesSource, scale: Scale, by: str | None = None, with_ra
     """Read votes and group them by item (and by the column ``by``: an item has its votes of each value apart).
 
     ``source``: Parquet file or files, read in batches, or a frame. Columns: item_id, label and, where there,
-    rater_id and ``by``. Votes without a label are missing and left out; a null ``by`` is «unknown». Raises ValueError
+    rater_id and ``by``. Votes without a label are missing and left out; a null ``by`` is "unknown". Raises ValueError
     naming labels that are not on the scale, or a column that is missing, and for votes without item_id.
     """
     frame = as_lazy(source)

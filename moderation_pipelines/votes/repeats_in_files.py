@@ -10,7 +10,6 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 import polars as pl
-from numpy.typing import NDArray
 
 from moderation_pipelines.votes.by_item import VoteRows
 from moderation_pipelines.votes.repeats import mark_current
@@ -35,20 +34,16 @@ def without_repeats(votes: VoteRows) -> Repeats:
     if "rater_id" not in columns:
         return Repeats(votes, 0, empty, 0)
     counted = pl.col("rater_id").is_not_null() & pl.col("label").is_not_null()
-    both = pl.struct(*votes.unit, "rater_id").hash(11)
-    parts = [part.filter(counted).select(h=both).collect()["h"].to_numpy() for _, part in votes.batches()]
-    hashes = np.concatenate(parts)
-    del parts
-    hashes.sort()
+    both = votes.key.hash(11) * 3 + pl.col("rater_id").hash(7)
+    every = votes.prepare(votes.scan)
+    hashes = every.filter(counted).select(h=both).collect(engine="streaming")["h"].sort().to_numpy()
     suspects = np.unique(hashes[1:][hashes[1:] == hashes[:-1]])
     del hashes
     if not len(suspects):
         return Repeats(votes, 0, empty, 0)
-    rows = []
-    for start, part in votes.batches():
-        hit = part.with_row_index("row", start).filter(counted & _among(both, suspects))
-        rows.append(hit.collect())
-    found = pl.concat(rows)
+    among = counted & both.is_in(pl.Series(suspects).implode())
+    hits = (part.with_row_index("row", start).filter(among) for start, part in votes.batches())
+    found = pl.concat([_compact(h.collect(engine="streaming").sort("row")) for h in hits])
     key = [*votes.unit, "rater_id"]
     # Hashes of different votes can be equal: only equal values are repeats.
     found = found.filter(pl.len().over(key) > 1)
@@ -62,5 +57,8 @@ def without_repeats(votes: VoteRows) -> Repeats:
     return Repeats(replace(votes, skip=np.sort(gone)), len(gone), found.drop("row"), untimed)
 
 
-def _among(value: pl.Expr, few: NDArray[np.uint64]) -> pl.Expr:
-    return value.is_in(pl.Series(few).implode())
+def _compact(few: pl.DataFrame) -> pl.DataFrame:
+    """The rows with texts of their own: filtered ones hold on to the texts of the whole batch."""
+    compact = pl.from_arrow(few.to_arrow(compat_level=pl.CompatLevel.oldest()))
+    assert isinstance(compact, pl.DataFrame)
+    return compact

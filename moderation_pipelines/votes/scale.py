@@ -24,7 +24,7 @@ class Scale:
     """A label set. ``labels`` in order; ``kind`` one of KINDS.
 
     ``positions``: places of the labels on the scale (None: ranks from 1). Of a ratio scale they are not negative.
-    ``violating``: for each label whether it violates, for the «violating or not» variants (None: left out).
+    ``violating``: for each label whether it violates, for the "violating or not" variants (None: left out).
     Labels of a ``set`` scale are sets of words joined by ``|``, the empty text the empty set. Raises ValueError for a
     scale that cannot be: labels that repeat, positions that do not fit.
     """
