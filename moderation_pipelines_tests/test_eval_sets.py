@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import json
+from concurrent.futures import ProcessPoolExecutor
 from datetime import date
+from multiprocessing import get_context
 from pathlib import Path
 from typing import Any
 
@@ -26,7 +28,9 @@ from moderation_pipelines.eval_sets.release import (
 )
 from moderation_pipelines.eval_sets.selection import allocation
 from moderation_pipelines.eval_sets.specs import EvalSetSpec
+from moderation_pipelines.eval_sets.tree import home_secret
 from moderation_pipelines.foundation.errors import ReadFailure, UserError
+from moderation_pipelines.foundation.home import Home
 from moderation_pipelines.foundation.settings import Settings
 from moderation_pipelines.foundation.text import text_sha256
 from moderation_pipelines.ingest.tables import CONTENT, DROPS
@@ -142,8 +146,6 @@ def test_copies_of_a_text_are_drawn_once(small: SmallHome) -> None:
 def test_same_inputs_give_the_same_bytes(small: SmallHome, tmp_path: Path) -> None:
     fill(small)
     first = released(small)
-    from moderation_pipelines.foundation.home import Home
-
     twin = SmallHome(Home(tmp_path / "twin"))
     for policy in ("harassment", "levels"):
         twin.write(f"prompts/{policy}/policy.yaml", (small.home.prompts / policy / "policy.yaml").read_bytes())
@@ -279,3 +281,28 @@ def test_the_release_suite_finds_what_is_broken(small: SmallHome) -> None:
         "weight_inverts_inclusion", "weights_sum_to_frame", "not_a_few_shot_example", "violating_matches_label",
     }  # fmt: skip
     assert (results["label_in_policy"]["n_unexpected"], results["label_in_policy"]["examples"]) == (1, [first])
+
+
+def _secret_in(root: str) -> bytes:
+    return home_secret(Home(Path(root)))
+
+
+def _released_in(root: str) -> str:
+    return released(SmallHome(Home(Path(root)))).status
+
+
+def test_two_processes_publish_one_complete_release(small: SmallHome) -> None:
+    fill(small)
+    with ProcessPoolExecutor(4, get_context("spawn")) as processes:
+        found = list(processes.map(_released_in, [str(small.home.root)] * 4))
+    assert sorted(found) == ["published", "unchanged", "unchanged", "unchanged"]
+    (release,) = releases(small.home, "harassment")
+    assert sorted(p.name for p in release.path.iterdir()) == sorted(RELEASE_FILES)
+    release.verify()
+
+
+def test_first_use_by_several_processes_gives_one_secret(tmp_path: Path) -> None:
+    with ProcessPoolExecutor(4, get_context("spawn")) as processes:
+        found = list(processes.map(_secret_in, [str(tmp_path)] * 8))
+    assert len(set(found)) == 1
+    assert len(found[0]) == 32

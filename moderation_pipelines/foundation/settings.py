@@ -23,6 +23,7 @@ class Settings:
     window_days: int = 28
     eval_share: float = 0.5
     bootstrap_replicates: int = 1000
+    keep_replaced_days: int = 90
     schedule_cron: str = "0 6 * * *"
     timezone: str = "UTC"
 
@@ -72,6 +73,7 @@ class Settings:
             bootstrap_replicates=int(
                 number("MODERATION_BOOTSTRAP_REPLICATES", default.bootstrap_replicates, 100, 100_000)
             ),
+            keep_replaced_days=int(number("MODERATION_KEEP_REPLACED_DAYS", default.keep_replaced_days, 0, 36_600)),
             schedule_cron=environ.get("MODERATION_SCHEDULE", default.schedule_cron),
             timezone=environ.get("MODERATION_TIMEZONE", default.timezone),
         )

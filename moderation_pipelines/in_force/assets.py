@@ -15,6 +15,8 @@ from moderation_pipelines.wiring.table_assets import Made, tables_asset
 
 def build(days: Days) -> list[Any]:
     def in_force(run: DayRun) -> Iterator[Made]:
+        if swept := run.pipeline.sweep():
+            run.pipeline.tell(f"{len(swept)} left by processes that were killed: removed")
         things = run.pipeline.state_day(run.date)
         kinds = pl.DataFrame({"kind": [t.kind for t in things]}, schema={"kind": pl.String})
         yield Made(IN_FORCE, None, dict(kinds.group_by("kind").len().sort("kind").iter_rows()))

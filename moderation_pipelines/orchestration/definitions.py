@@ -10,7 +10,6 @@ from moderation_pipelines.foundation.settings import Settings
 from moderation_pipelines.judging.judges_file import pool_name
 from moderation_pipelines.orchestration import jobs, sensors
 from moderation_pipelines.orchestration.stages import all_stages, all_tables
-from moderation_pipelines.tables.warehouse import Warehouse
 from moderation_pipelines.wiring.io_manager import WarehouseIOManager
 from moderation_pipelines.wiring.partitions import Days
 from moderation_pipelines.wiring.pipeline import Pipeline
@@ -28,6 +27,7 @@ def build_defs(
     home = home or find_home()
     settings = settings or Settings.from_env()
     stages = stages or all_stages()
+    pipeline = Pipeline(home, settings, stages)
     by_stage = stage_assets(stages, Days(settings, pool_name(home)))
     return dg.Definitions(
         assets=[asset for assets in by_stage.values() for asset in assets],
@@ -35,8 +35,8 @@ def build_defs(
         schedules=[jobs.schedule(settings)],
         sensors=[sensors.drop_sensor(settings), sensors.batch_sensor()],
         resources={
-            "io_manager": WarehouseIOManager(Warehouse(home), all_tables()),
-            "pipeline": Pipeline(home, settings, stages),
+            "io_manager": WarehouseIOManager(pipeline.warehouse, all_tables()),
+            "pipeline": pipeline,
             **resources,
         },
         executor=dg.in_process_executor,

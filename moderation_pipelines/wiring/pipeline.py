@@ -4,11 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
-from datetime import date
+from datetime import date, timedelta
 
 from moderation_pipelines.foundation.errors import Problem
 from moderation_pipelines.foundation.home import Home
 from moderation_pipelines.foundation.settings import Settings
+from moderation_pipelines.tables import store
 from moderation_pipelines.tables.in_force import Thing, current_files, is_open, record, recorded, setting
 from moderation_pipelines.tables.warehouse import Warehouse
 from moderation_pipelines.wiring.stage import Stage
@@ -38,7 +39,11 @@ class Pipeline:
 
     @property
     def warehouse(self) -> Warehouse:
-        return Warehouse(self.home)
+        return Warehouse(self.home, timedelta(days=self.settings.keep_replaced_days))
+
+    def sweep(self) -> list[str]:
+        """Remove what killed processes left behind. Returns what was removed."""
+        return store.sweep(self.home.warehouse)
 
     def problems(self) -> list[Problem]:
         """Every mistake in the files a person edits, as they stand."""
