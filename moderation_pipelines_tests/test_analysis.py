@@ -11,6 +11,7 @@ import polars as pl
 import pytest
 
 from moderation_pipelines.agreement.of_file import agreement_of_file
+from moderation_pipelines.consensus.method import METHODS
 from moderation_pipelines.consensus.of_file import consensus_of_file
 from moderation_pipelines.foundation.errors import UserError
 from moderation_pipelines.foundation.home import Home
@@ -107,7 +108,7 @@ def test_repeats_count_once_and_gold_is_no_vote(tmp_path: Path) -> None:
     assert table.filter(coefficient="krippendorff_alpha")["value"][0] == pytest.approx(0.743421, abs=1e-6)
     assert notes == [
         "not counted as votes: 1 of kind gold",
-        "41 votes repeat a rater's vote on an item: the last one counts, by the order of the rows",
+        "41 votes repeat a rater's vote on an item: the last one counts, for 82 votes by the order of the rows",
     ]
     # The first vote of each pair says 1; so does the last of nine.
     own = table.filter(coefficient="intra_rater_agreement").to_dicts()[0]
@@ -271,3 +272,134 @@ def test_the_last_vote_counts_by_its_time_where_all_have_one(tmp_path: Path) -> 
     votes.drop("labeled_at").write_csv(path)
     table, _ = agreement_of_file(path, "nominal", replicates=20)
     assert table.filter(coefficient="percent_agreement")["value"][0] == 1.0
+
+
+def written(tmp_path: Path, rows: list[tuple[object, ...]], columns: list[str]) -> dict[str, Path]:
+    """The same rows as plain CSV, quoted CSV and JSON lines, every cell as text."""
+    lines = [",".join(columns), *(",".join(str(c) for c in row) for row in rows)]
+    texts = {
+        "plain.csv": "".join(f"{line}\n" for line in lines),
+        "quoted.csv": "".join(",".join(f'"{c}"' for c in line.split(",")) + "\n" for line in lines),
+        "rows.jsonl": "".join(
+            json.dumps({k: str(v) for k, v in zip(columns, row, strict=True)}) + "\n" for row in rows
+        ),
+    }
+    for name, text in texts.items():
+        (tmp_path / name).write_text(text)
+    return {name: tmp_path / name for name in texts}
+
+
+@pytest.mark.parametrize(
+    ("items", "labels"),
+    [
+        (("001", "1", "01"), ("x", "y")),
+        (("12345678901234567890", "12345678901234567891", "3"), ("x", "y")),
+        (("10:30", "10:30:00", "3"), ("x", "y")),
+        (("a", "b", "c"), ("1.50", "1.5")),
+        (("a", "b", "c"), ("1e2", "100")),
+        (("a", "b", "c"), ("1", "true")),
+        (("2026-01-01", "2026-01-01T00:00:00", "c"), ("x", "y")),
+    ],
+)
+def test_nothing_is_guessed_from_what_stands_in_a_column(
+    tmp_path: Path, items: tuple[str, str, str], labels: tuple[str, str]
+) -> None:
+    rows = [(i, r, labels[0] if k == r == 1 else labels[1]) for k, i in enumerate(items) for r in (0, 1)]
+    found = {}
+    for name, path in written(tmp_path, list(rows), ["item_id", "rater_id", "label"]).items():
+        table, notes = agreement_of_file(path, "nominal", replicates=20)
+        assert notes == [], name
+        found[name] = (table.rows(), consensus_of_file(path, "majority", None, ordered=False)[0].rows())
+        assert table.filter(coefficient="percent_agreement").select("value", "n_items").row(0) == (2 / 3, 3), name
+    assert found["plain.csv"] == found["quoted.csv"] == found["rows.jsonl"]
+
+
+def test_the_empty_set_is_a_label_and_sets_have_no_order(tmp_path: Path) -> None:
+    rows = [("i", ["x"]), ("i", ["x"]), ("j", []), ("j", ["x"]), ("k", ["b", "A"]), ("k", ["a", "B"])]
+    frame = pl.DataFrame(rows, schema={"item_id": pl.String, "label": pl.List(pl.String)}, orient="row")
+    frame.write_parquet(tmp_path / "v.parquet")
+    frame.write_ndjson(tmp_path / "v.jsonl")
+    for name in ("v.parquet", "v.jsonl"):
+        table, notes = agreement_of_file(tmp_path / name, "set", replicates=20)
+        row = table.filter(coefficient="percent_agreement").row(0, named=True)
+        assert (row["value"], row["n_votes"]) == (pytest.approx(2 / 3), 6), name
+        assert len(notes) == 2, notes
+    (path := tmp_path / "v.csv").write_text("item_id,label\nk,b|a\nk,a|b\n")
+    assert agreement_of_file(path, "set", replicates=20)[0].filter(coefficient="percent_agreement")["value"][0] == 1.0
+
+
+def test_of_several_golds_the_last_by_time_counts_and_is_said(tmp_path: Path) -> None:
+    rows = [("a", "e", "new", "gold", "2026-02-01T00:00:00Z"), ("a", "e", "old", "gold", "2026-01-01T00:00:00Z"),
+            ("a", "r", "old", "vote", "2026-01-01T00:00:00Z")]  # fmt: skip
+    for path in written(tmp_path, list(rows), ["item_id", "rater_id", "label", "kind", "labeled_at"]).values():
+        found, notes = consensus_of_file(path, "majority", None, ordered=False)
+        assert found.select("label", "method").row(0) == ("new", "gold")
+        assert "1 items have several labels by an authority: the last one counts" in notes
+
+
+def test_gold_of_items_without_a_policy_is_found(tmp_path: Path) -> None:
+    rows = [("a", "p", "r", "x", "vote"), ("a", "", "r", "x", "vote"), ("a", "", "e", "y", "gold")]
+    for name, path in written(tmp_path, list(rows), ["item_id", "policy", "rater_id", "label", "kind"]).items():
+        found, _ = consensus_of_file(path, "majority", None, ordered=False)
+        expected = [("a", None, "y", "gold", 1), ("a", "p", "x", "majority", 1)]
+        assert found.select("item_id", "policy", "label", "method", "n_votes").rows() == expected, name
+
+
+@pytest.mark.parametrize("method", [m.name for m in METHODS])
+def test_gold_alone_needs_no_vote(tmp_path: Path, method: str) -> None:
+    (path := tmp_path / "v.csv").write_text("item_id,label,kind\na,1,gold\nb,2,gold\n")
+    order = ["1", "2"]
+    found, _ = consensus_of_file(path, method, order, ordered=True)
+    assert found.select("item_id", "label", "n_votes").rows() == [("a", "1", 0), ("b", "2", 0)]
+
+
+def test_columns_that_are_nearly_one_that_is_read_are_told(tmp_path: Path) -> None:
+    rows: list[tuple[object, ...]] = [("a", "r", "x"), ("a", "s", "x")]
+    for path in written(tmp_path, rows, ["item_id", "Rater_ID", "label"]).values():
+        with pytest.raises(UserError, match='no column "rater_id"; rename "Rater_ID"'):
+            agreement_of_file(path, "nominal", replicates=20)
+        with pytest.raises(UserError, match='column "Locale" is missing|no column "rater_id"'):
+            agreement_of_file(path, "nominal", ["Locale"], 20)
+    for path in written(tmp_path, rows, ["item_id", "rater", "label"]).values():
+        notes = agreement_of_file(path, "nominal", replicates=20)[1]
+        assert notes == ['no column "rater_id"; "rater" is not read: rename it if it is that']
+
+
+def test_labels_are_spelt_as_given_and_a_scale_is_that_of_the_votes(tmp_path: Path) -> None:
+    rows: list[tuple[object, ...]] = [("a", "r", "OK", "vote"), ("a", "s", "Ok", "vote"), ("a", "e", "zz", "gold")]
+    for path in written(tmp_path, rows, ["item_id", "rater_id", "label", "kind"]).values():
+        table, _ = agreement_of_file(path, "nominal", replicates=20, labels=["ok", "bad"])
+        assert table.filter(coefficient="percent_agreement")["value"][0] == 1.0
+        # One label among the votes: chance agrees always, whatever gold says.
+        table, _ = agreement_of_file(path, "nominal", replicates=20)
+        assert table.filter(coefficient="krippendorff_alpha")["value"][0] is None
+    with pytest.raises(UserError, match="labels of scale interval must be numbers"):
+        agreement_of_file(path, "interval", replicates=20, labels=["1", "x"])
+
+
+def test_numbers_of_parquet_are_written_as_in_text(tmp_path: Path) -> None:
+    nan = float("nan")
+    frame = pl.DataFrame({"item_id": [1.0, 1.0, 2.0, 2.0, 2.0], "label": [1.0, 2.0, 2.5, 2.5, nan]})
+    frame.write_parquet(path := tmp_path / "v.parquet")
+    found, notes = consensus_of_file(path, "majority", ["1", "2", "2.5"], ordered=False)
+    assert found.select("item_id", "label", "n_votes").rows() == [("1", None, 2), ("2", "2.5", 2)]
+    assert notes == ["1 rows have no label and are left out"]
+
+
+def test_slicing_by_what_is_read_anyway_and_not_over_the_votes(tmp_path: Path) -> None:
+    rows: list[tuple[object, ...]] = [
+        ("a", "r", "x", "p"),
+        ("a", "s", "x", "p"),
+        ("b", "r", "x", "q"),
+        ("b", "s", "y", "q"),
+    ]
+    paths = written(tmp_path, rows, ["item_id", "rater_id", "label", "policy"])
+    for path in paths.values():
+        table, _ = agreement_of_file(path, "nominal", ["policy"], 20)
+        found = table.filter(coefficient="percent_agreement").drop_nulls("slice_value")
+        assert dict(found.select("slice_value", "value").iter_rows()) == {"p": 1.0, "q": 0.0}
+    before = paths["plain.csv"].read_bytes()
+    done = modpipe("consensus", str(paths["plain.csv"]), "--to", str(paths["plain.csv"]))
+    assert done.returncode == 1
+    assert "is the file of votes itself" in done.stderr
+    assert paths["plain.csv"].read_bytes() == before

@@ -43,9 +43,7 @@ def agreement_command(
     interval: Annotated[
         IntervalKind, typer.Option(help="auto: BCa bootstrap, analytic where raters are looked at.")
     ] = IntervalKind.auto,
-    exact: Annotated[
-        bool, typer.Option("--exact", help="Keep labels apart that differ only in case or outer spaces.")
-    ] = False,
+    exact: Annotated[bool, typer.Option("--exact", help="Keep labels apart that differ only in spelling.")] = False,
     policy: Annotated[str | None, typer.Option(help="Only the votes of this policy.")] = None,
     format_: Annotated[Format, typer.Option("--format", help="How to print the rows.")] = Format.table,
 ) -> None:

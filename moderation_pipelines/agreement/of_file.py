@@ -31,7 +31,7 @@ def agreement_of_file(
     for column in by:
         if column in ("item_id", "label", "rater_id"):
             raise UserError(f"--by {column}: slice by a property of items or votes, such as locale or pool")
-    with votes_of_file(path, by, exact, policy) as counted:
+    with votes_of_file(path, by, exact, policy, labels, kind == "set") as counted:
         scale = scale_of(labels, kind) if labels else scale_of_labels(list(counted.labels), kind)
         table = agreement(counted.votes, scale, by, replicates, interval=interval)
         if counted.repeated.height:

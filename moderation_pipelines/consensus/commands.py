@@ -19,9 +19,7 @@ def consensus_command(
     labels: Annotated[str | None, typer.Option(help="The label set in order, with commas. Default: those met.")] = None,
     ordered: Annotated[bool, typer.Option("--ordered", help="The labels are in order.")] = False,
     to: Annotated[Path | None, typer.Option(help="Write a .parquet or .csv here instead of printing.")] = None,
-    exact: Annotated[
-        bool, typer.Option("--exact", help="Keep labels apart that differ only in case or outer spaces.")
-    ] = False,
+    exact: Annotated[bool, typer.Option("--exact", help="Keep labels apart that differ only in spelling.")] = False,
     policy: Annotated[str | None, typer.Option(help="Only the votes of this policy.")] = None,
     format_: Annotated[Format, typer.Option("--format", help="How to print the rows.")] = Format.table,
 ) -> None:
@@ -33,6 +31,8 @@ def consensus_command(
         raise UserError("--ordered needs --labels: the labels in their order, such as none,mild,severe")
     if to is not None and to.suffix not in (".parquet", ".csv"):
         raise UserError(f"{to}: ends in {to.suffix or 'nothing'}; .parquet or .csv is written")
+    if to is not None and to.exists() and file.exists() and to.samefile(file):
+        raise UserError(f"{to}: is the file of votes itself; write the labels to another")
     frame, notes = consensus_of_file(file, method, comma_names(labels), ordered, exact, policy)
     for note in notes:
         err.print(escape(f"note: {note}"))

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from moderation_pipelines.stats.arrays import FloatArray, IntArray
+from moderation_pipelines.stats.arrays import FloatArray, IntArray, weighted_sums
 from moderation_pipelines.votes.matrix import Chunk, VoteMatrix
 
 _LARGEST = 8.0
@@ -96,8 +96,8 @@ class _Glad:
             sure = np.minimum(score, 0.0) - np.log1p(np.exp(-np.abs(score)))
             gain = score + np.log(max(k - 1, 1))
             flat = item * k + label
-            joint = np.bincount(flat, weights=gain, minlength=n * k).reshape(n, k)
-            joint += (np.bincount(item, weights=sure - gain, minlength=n))[:, None] + np.log(prior)
+            joint = weighted_sums(flat, gain, n * k).reshape(n, k)
+            joint += weighted_sums(item, sure - gain, n)[:, None] + np.log(prior)
             top = joint.max(axis=1, keepdims=True)
             weights = np.exp(joint - top)
             norms = weights @ np.ones(k)
@@ -139,8 +139,8 @@ class _Glad:
             easiness = np.exp(state.log_easiness[chunk.items])[item]
             sigma = 1 / (1 + np.exp(np.clip(-state.ability[rater] * easiness, -700, 700)))
             right = state.right[votes.starts[chunk.first] : votes.starts[chunk.end]]
-            slope = np.bincount(rater, weights=(right - sigma) * easiness, minlength=n)
-            return slope, np.bincount(rater, weights=sigma * (1 - sigma) * easiness**2, minlength=n)
+            slope = weighted_sums(rater, (right - sigma) * easiness, n)
+            return slope, weighted_sums(rater, sigma * (1 - sigma) * easiness**2, n)
 
         parts = votes.each(sums)
         slope = sum((p[0] for p in parts), np.zeros(n)) - (state.ability - 1)
@@ -157,8 +157,8 @@ class _Glad:
             score = state.ability[rater] * np.exp(state.log_easiness[chunk.items])[item]
             sigma = 1 / (1 + np.exp(np.clip(-score, -700, 700)))
             right = state.right[votes.starts[chunk.first] : votes.starts[chunk.end]]
-            slope = np.bincount(item, weights=(right - sigma) * score, minlength=n) - state.log_easiness[chunk.items]
-            bend = np.bincount(item, weights=sigma * (1 - sigma) * score**2, minlength=n) + 1
+            slope = weighted_sums(item, (right - sigma) * score, n) - state.log_easiness[chunk.items]
+            bend = weighted_sums(item, sigma * (1 - sigma) * score**2, n) + 1
             step[chunk.items] = np.clip(slope / bend, -1.0, 1.0)
 
         votes.each(move)

@@ -33,15 +33,16 @@ def consensus_of_file(
     together. ``labels``: the label set in order; default: those met, gold's too, sorted.
     """
     METHODS[method]  # an unknown one is told before anything is read
-    with votes_of_file(path, (), exact, policy) as counted:
+    with votes_of_file(path, (), exact, policy, labels) as counted:
         kind: Kind = "ordinal" if ordered else "nominal"
-        scale = scale_of(labels, kind) if labels else scale_of_labels(list(counted.labels), "nominal")
+        met = {*counted.labels, *counted.authority["label"]}
+        scale = scale_of(labels, kind) if labels else scale_of_labels(sorted(met), "nominal")
         return _labelled(counted, scale, method, ordered), counted.notes
 
 
 def _labelled(counted: FileVotes, scale: Scale, method: str, ordered: bool) -> pl.DataFrame:
     index = {label: k for k, label in enumerate(scale.labels)}
-    stray = sorted(set(counted.labels) - set(index))
+    stray = sorted({*counted.labels, *counted.authority["label"]} - set(index))
     if stray:
         raise ValueError(f"labels not on the scale: {stray[:5]}; known: {list(scale.labels)}")
     votes = replace(counted.votes, prepare=_one_anonymous_rater(counted.votes.prepare, counted.votes.columns))
@@ -50,7 +51,7 @@ def _labelled(counted: FileVotes, scale: Scale, method: str, ordered: bool) -> p
     voted = votes.item_ids(keys)
     gold = counted.authority
     unit = list(counted.unit)
-    more = gold.join(voted, on=unit, how="anti").select(unit) if gold.height else gold.select(unit)
+    more = gold.join(voted, on=unit, how="anti", nulls_equal=True).select(unit) if gold.height else gold.select(unit)
     items = pl.concat([voted, more])
     if items.is_empty():
         empty = {"label": pl.String, "method": pl.String, "probability": pl.Float64, "n_votes": pl.Int64}
@@ -74,7 +75,7 @@ def _fixed(items: pl.DataFrame, gold: pl.DataFrame, unit: list[str], index: Mapp
     """Label index that an authority gave each item, or -1."""
     if gold.is_empty():
         return np.full(items.height, -1)
-    known = items.join(gold, on=unit, how="left", maintain_order="left")["label"]
+    known = items.join(gold, on=unit, how="left", nulls_equal=True, maintain_order="left")["label"]
     return known.replace_strict(index, default=-1, return_dtype=pl.Int64).fill_null(-1).to_numpy()
 
 

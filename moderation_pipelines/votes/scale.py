@@ -160,5 +160,9 @@ def scale_of_labels(labels: Sequence[str], kind: Kind) -> Scale:
 
 def scale_of(labels: Sequence[str], kind: Kind) -> Scale:
     """The scale of labels given in order. Raises ValueError for labels that are no numbers where they must be."""
-    numeric = kind in ("interval", "ratio")
-    return Scale(tuple(labels), kind, tuple(float(x) for x in labels) if numeric else None)
+    if kind not in ("interval", "ratio"):
+        return Scale(tuple(labels), kind)
+    try:
+        return Scale(tuple(labels), kind, tuple(_number(label) for label in labels))
+    except ValueError:
+        raise ValueError(f"labels of scale {kind} must be numbers") from None
