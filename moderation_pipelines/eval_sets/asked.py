@@ -8,13 +8,17 @@ from moderation_pipelines.eval_sets.release import Release, current_releases, fi
 from moderation_pipelines.foundation.errors import Problem, ReadFailure, UserError
 from moderation_pipelines.foundation.home import Home
 from moderation_pipelines.policies.policy import Policies
-from moderation_pipelines.tables.in_force import RELEASE, Thing, add_releases, is_open, recorded
+from moderation_pipelines.tables.in_force import IN_FORCE, RELEASE, Thing, add_releases, is_open, recorded
 from moderation_pipelines.tables.warehouse import Warehouse
 
 
 def asked_releases(home: Home, policies: Policies, warehouse: Warehouse, day: date) -> list[Release]:
-    """Every release the day was asked about, oldest first. Today's are added when it is first asked or still open."""
-    before = [t for t in recorded(warehouse, day) if t.kind == RELEASE]
+    """Every release the day was asked about, oldest first. Today's are added while it is open. A day that is over and
+    never was asked takes those the next day after it was: what was published since is not of its time."""
+    before = _recorded(warehouse, day)
+    if not before and not is_open(warehouse, day):
+        later = (_recorded(warehouse, d) for d in warehouse.days(IN_FORCE) if d > day)
+        before = add_releases(warehouse, day, next((things for things in later if things), []))
     if not before or is_open(warehouse, day):
         now = current_releases(home, policies)
         before = add_releases(
@@ -23,9 +27,13 @@ def asked_releases(home: Home, policies: Policies, warehouse: Warehouse, day: da
     return _there(home, before)
 
 
+def _recorded(warehouse: Warehouse, day: date) -> list[Thing]:
+    return [t for t in recorded(warehouse, day) if t.kind == RELEASE]
+
+
 def releases_of(home: Home, warehouse: Warehouse, day: date) -> list[Release]:
     """Every release a day was asked about so far, oldest first; none if it never was."""
-    return _there(home, [t for t in recorded(warehouse, day) if t.kind == RELEASE])
+    return _there(home, _recorded(warehouse, day))
 
 
 def in_force(releases: list[Release]) -> list[Release]:

@@ -9,16 +9,17 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import dataclass
 from functools import cached_property
-from typing import Literal
+from typing import Literal, get_args
 
 import numpy as np
 
+from moderation_pipelines.foundation.errors import did_you_mean
 from moderation_pipelines.foundation.registry import Registry
 from moderation_pipelines.metrics.classification import Ranked, ranked
 from moderation_pipelines.stats.arrays import FloatArray
 from moderation_pipelines.stats.intervals import Interval
 
-Denominator = Literal["all", "flagged", "violating", "fine"]
+Denominator = Literal["all", "flagged", "unflagged", "violating", "fine"]
 Sums = dict[str, FloatArray]
 
 
@@ -66,6 +67,12 @@ class Metric:
     is_inflated: bool = False
     fallback: tuple[str, Callable[[Judged], Interval]] | None = None
 
+    def __post_init__(self) -> None:
+        known = get_args(Denominator)
+        if self.denominator not in known:
+            hint = did_you_mean(self.denominator, known)
+            raise ValueError(f'metric "{self.name}": denominator "{self.denominator}" is not known{hint}')
+
 
 METRIC_KINDS: Registry[Metric] = Registry(
     "metric", "moderation_pipelines.metrics.definitions", "METRIC", Metric, "order"
@@ -100,6 +107,8 @@ def denominator(metric: Metric, judged: Judged) -> np.ndarray:
     """Which items a metric is a share of."""
     if metric.denominator == "flagged":
         return np.asarray(judged.flagged == 1)
+    if metric.denominator == "unflagged":
+        return np.asarray(judged.flagged == 0)
     if metric.denominator == "violating":
         return np.asarray(judged.truth == 1)
     if metric.denominator == "fine":

@@ -41,8 +41,8 @@ def jobs(stages: Sequence[Stage], assets: Mapping[str, Sequence[dg.AssetsDefinit
         ),
         _job(
             REPEAT_DAY,
-            everything - _ONCE,
-            "The whole line again for a day that is over, without what judges can only be asked on the day itself.",
+            everything - _ONCE - dg.AssetSelection.assets("eval_sets", "releases"),
+            "The whole line again for a day that is over: nothing is published, and nothing asked anew.",
         ),
         _job(
             COLLECT_BATCHES,

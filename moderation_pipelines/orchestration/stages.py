@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from functools import cache
 from importlib import import_module
-from importlib.metadata import entry_points
+from importlib.metadata import EntryPoint, entry_points
 
 from moderation_pipelines.foundation.errors import Problem, UserError
 from moderation_pipelines.foundation.home import Home
@@ -42,7 +42,7 @@ def all_stages() -> tuple[Stage, ...]:
     own, closing = (
         [import_module(f"moderation_pipelines.{name}.stage").STAGE for name in names] for names in (STAGES, CLOSING)
     )
-    found = [*own, *(point.load() for point in entry_points(group=GROUP)), *closing]
+    found = [*own, *(_of_package(point) for point in entry_points(group=GROUP)), *closing]
     names = [stage.name for stage in found]
     tables = [table.name for stage in found for table in stage.tables]
     for kind, words in (("stage", names), ("table", tables)):
@@ -50,6 +50,17 @@ def all_stages() -> tuple[Stage, ...]:
         if twice:
             raise UserError(f'{kind} "{twice[0]}" stands twice; every {kind} needs a name of its own')
     return tuple(found)
+
+
+def _of_package(point: EntryPoint) -> Stage:
+    """A stage of another package. Raises :class:`UserError` naming it when it cannot be loaded."""
+    try:
+        stage = point.load()
+    except Exception as error:
+        raise UserError(f'stage "{point.name}" of {point.value} cannot be loaded: {error}') from error
+    if not isinstance(stage, Stage):
+        raise UserError(f'stage "{point.name}": {point.value} is no Stage')
+    return stage
 
 
 def all_tables() -> dict[str, Table]:

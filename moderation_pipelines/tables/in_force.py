@@ -186,9 +186,5 @@ def home_in_force(home: Home, things: Iterable[Thing]) -> Home:
             building = store.make_folder(folder / "prompts")
             for name, content in data.items():
                 store.write_bytes(building / name, content)
-            try:
-                store.move_folder(building, tree)
-            except OSError:
-                if not store.is_folder(tree):
-                    raise
+            store.place_folder(building, tree)
     return replace(home, prompts_folder=tree)

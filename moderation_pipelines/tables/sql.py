@@ -56,7 +56,7 @@ def _sources(home: Home, tables: Sequence[Table], releases: Releases | None, as_
     warehouse = Warehouse(home)
     out = {}
     for table in tables:
-        files = warehouse.files(table, as_of=as_of)
+        files = warehouse.readable(table, warehouse.files(table, as_of=as_of))
         out[table.name] = (
             _known(warehouse, table, files)
             if files

@@ -243,6 +243,17 @@ def publish(building: Path, final: Uri, expected: Collection[str]) -> None:
     os.rename(building, target)
 
 
+def place_folder(source: Uri, final: Uri) -> None:
+    """Give a folder another name, where another process may do the same: whichever is first stays."""
+    target = local_path(final)
+    target.parent.mkdir(parents=True, exist_ok=True)
+    try:
+        os.rename(local_path(source), target)
+    except OSError:
+        if not target.is_dir():
+            raise
+
+
 def move_folder(source: Uri, final: Uri) -> None:
     """Give a folder another name; what stood there before is removed."""
     remove_folder(final)

@@ -100,8 +100,7 @@ class Warehouse:
         with a column that says since when each row is known.
         """
         files = self.files(table, days, as_of)
-        for file in files:
-            self._as_its_table(table, file)
+        self.readable(table, files)
         if not known_at:
             return _scanned(table, files) if files else table.empty().lazy()
         parts = [_scanned(table, [f]).with_columns(known_at=pl.lit(self.known_at(f))) for f in files]
@@ -151,6 +150,12 @@ class Warehouse:
         folder = self.home.warehouse / "_replaced" / table.name
         return folder / f"drop_date={day}" if day is not None else folder if table.daily else folder / "whole"
 
+    def readable(self, table: Table, files: list[Path]) -> list[Path]:
+        """The files, each with its table's columns. Raises :class:`ReadFailure` for one that has others."""
+        for file in files:
+            self._as_its_table(table, file)
+        return files
+
     def _as_its_table(self, table: Table, file: Path) -> None:
         """Raises :class:`ReadFailure` for a file that cannot be read or has other columns than its table."""
         try:
@@ -163,7 +168,7 @@ class Warehouse:
         mistakes += [f'has a column "{c}" that is not known' for c in found if c not in wanted]
         mistakes += [f'has column "{c}" as {found[c]}, not {t}' for c, t in wanted.items() if found.get(c, t) != t]
         if mistakes:
-            said = f"{', '.join(mistakes)}: it was written by another version; run modpipe migrate"
+            said = f"{', '.join(mistakes)}: it was written by another version; run modpipe migrate, or its day again"
             raise ReadFailure([Problem(self.home.relative(file), None, said)])
 
     def write(
@@ -245,6 +250,7 @@ class Warehouse:
         """Bring every partition over to the layout of today, and say of each table what was done; rows stay, and since
         when they are known. Raises :class:`ReadFailure` naming every file that cannot be, after all others were."""
         problems: list[Problem] = []
+        tables, again = list(tables), {}
         for table in tables:
             changed, described = 0, 0
             for day in self.days(table) if table.daily else [None]:
@@ -263,13 +269,26 @@ class Warehouse:
                     described += not store.is_file(file.with_name(_FACTS))
                     changed += bool(made.columns)
                     version = store.sha256(file)
+                    again[known.version] = version
                     entry = _entry(version, known.known_at, known.rows, file, dict(known.made_from))
                     store.write_json(file.with_name(_FACTS), {"current": entry})
             if changed or described:
                 yield table, f"{described} partitions described, {changed} with columns of another type rewritten"
+        self._now_made_from(tables, {old: new for old, new in again.items() if old != new})
         if problems:
             raise ReadFailure(problems)
         mark(self.home.warehouse)
+
+    def _now_made_from(self, tables: Sequence[Table], again: Mapping[str, str]) -> None:
+        """What was made from rows that have another version now, and are the same, is not stale for that."""
+        for table in tables if again else ():
+            for day in self.days(table) if table.daily else [None]:
+                known = self.partition(table, day)
+                if known is None or not set(known.made_from.values()) & set(again):
+                    continue
+                made_from = {name: again.get(version, version) for name, version in known.made_from.items()}
+                entry = _entry(known.version, known.known_at, known.rows, known.file, made_from)
+                store.write_json(known.file.with_name(_FACTS), {"current": entry})
 
     def rows(self, table: Table, day: date | None = None) -> int:
         """Rows written for the day, from the file's footer; 0 if nothing was written."""

@@ -48,8 +48,11 @@ class Pipeline:
     def problems(self) -> list[Problem]:
         """Every mistake in the files a person edits, as they stand."""
         found = {p for stage in self.stages for p in stage.home_problems(self.home)}
-        found |= set(thresholds_problems(self.home, {stage.name: stage.thresholds for stage in self.stages}))
+        found |= set(self._limits())
         return sorted(found, key=lambda p: (p.file, p.line or 0, p.message))
+
+    def _limits(self) -> list[Problem]:
+        return thresholds_problems(self.home, {stage.name: stage.thresholds for stage in self.stages})
 
     def state_day(self, day: date, open_again: bool = True) -> list[Thing]:
         """What is in force on a day, recorded at its first run.
@@ -64,6 +67,7 @@ class Pipeline:
             return before
         kinds = [(f.kind, f.pattern) for stage in self.stages for f in stage.home_files if f.in_force]
         broken = {p.file for stage in self.stages if stage.home_files for p in stage.home_problems(self.home)}
+        broken |= {p.file for p in self._limits()}
         files = current_files(self.home, kinds, broken)
         settings = [setting(name, value) for name, value in self.settings.in_force().items()]
         return record(warehouse, day, [*files, *settings], again)

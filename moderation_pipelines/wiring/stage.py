@@ -7,11 +7,12 @@ Belongs here: the shape of a stage. Not here: any stage. Parts that cost time to
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 from datetime import date
 from functools import cache
 from importlib.resources import files
+from importlib.resources.abc import Traversable
 from typing import Any, Literal
 
 from moderation_pipelines.foundation.errors import Problem
@@ -85,7 +86,10 @@ class Stage:
 
     def home_problems(self, home: Home) -> list[Problem]:
         """Every mistake in the files a person edits for this stage."""
-        return [] if self.problems is None else list(resolve(self.problems)(home))
+        try:
+            return [] if self.problems is None else list(resolve(self.problems)(home))
+        except Exception as error:  # noqa: BLE001 - a stage of another package that fails is told, the others go on
+            return [Problem("prompts", None, f"stage {self.name} cannot check its files ({type(error).__name__})")]
 
     def made_sections(self, warehouse: Warehouse, day: date) -> list[Section]:
         made = (resolve(reference)(warehouse, day) for reference in self.sections)
@@ -95,11 +99,19 @@ class Stage:
         return [advice for reference in self.advice for advice in resolve(reference)(warehouse, day)]
 
 
+def _sources(folder: Traversable, within: str = "") -> Iterator[tuple[str, bytes]]:
+    for path in folder.iterdir():
+        name = f"{within}{path.name}"
+        if path.is_dir():
+            yield from _sources(path, f"{name}/")
+        elif name.endswith(".py"):
+            yield name, path.read_bytes()
+
+
 @cache
 def sources_version(package: str) -> str:
-    """A hash over the source files of a package."""
+    """A hash over the source files of a package, those of its folders too."""
     digest = hashlib.sha256()
-    sources = [path for path in files(package).iterdir() if path.name.endswith(".py")]
-    for path in sorted(sources, key=lambda path: path.name):
-        digest.update(path.name.encode() + b"\x00" + path.read_bytes() + b"\x00")
+    for name, source in sorted(_sources(files(package))):
+        digest.update(name.encode() + b"\x00" + source + b"\x00")
     return digest.hexdigest()[:12]
