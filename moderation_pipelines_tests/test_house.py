@@ -8,15 +8,21 @@ import re
 import subprocess
 import sys
 import zipfile
+from dataclasses import replace
+from importlib.metadata import EntryPoint
+from pathlib import Path
 
 import polars as pl
 import pytest
 
+from moderation_pipelines.foundation.errors import Problem, UserError
 from moderation_pipelines.foundation.home import Home
 from moderation_pipelines.foundation.registry import resolve
 from moderation_pipelines.ingest.tables import DROPS
-from moderation_pipelines.orchestration.stages import all_stages, all_tables
+from moderation_pipelines.metrics.metric import Metric
+from moderation_pipelines.orchestration.stages import _of_package, all_stages, all_tables
 from moderation_pipelines.tables.warehouse import Warehouse
+from moderation_pipelines.wiring.stage import sources_version
 from moderation_pipelines_tests.conftest import DAY, HARASSMENT, ROOT, SmallHome, modpipe
 
 OUTSIDE = ROOT / "moderation_pipelines_tests" / "outside"
@@ -253,3 +259,36 @@ def test_every_column_says_what_it_is() -> None:
             assert not vague.search(column.meaning), (table.name, name, column.meaning)
             if column.nullable and column.dtype != pl.List:
                 assert "null" in column.meaning, (table.name, name)
+
+
+def test_a_stage_of_another_package_that_cannot_be_loaded_is_named() -> None:
+    for value, said in (("moderation_pipelines_tests.nosuch:STAGE", "cannot be loaded"),
+                        ("moderation_pipelines.votes.tables:VOTES", "is no Stage")):  # fmt: skip
+        with pytest.raises(UserError, match=f'stage "hello".*{said}'):
+            _of_package(EntryPoint("hello", value, "moderation_pipelines.stage"))
+
+
+def test_a_stage_that_cannot_check_its_files_is_told_and_the_others_go_on(small: SmallHome) -> None:
+    broken = replace(all_stages()[0], name="broken", problems="moderation_pipelines_tests.test_house:_raises")
+    (problem,) = broken.home_problems(small.home)
+    assert problem.message == "stage broken cannot check its files (KeyError)"
+
+
+def _raises(_: Home) -> list[Problem]:
+    raise KeyError("x")
+
+
+def test_a_metric_of_an_unknown_denominator_is_refused() -> None:
+    with pytest.raises(ValueError, match='denominator "unflaged" is not known; did you mean "unflagged"'):
+        Metric("npv", 500, denominator="unflaged")  # type: ignore[arg-type]
+
+
+def test_the_code_version_of_a_stage_sees_its_folders(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (tmp_path / "toy_stage" / "kinds").mkdir(parents=True)
+    for name in ("__init__.py", "kinds/__init__.py", "kinds/one.py"):
+        (tmp_path / "toy_stage" / name).write_text("")
+    monkeypatch.syspath_prepend(str(tmp_path))
+    before = sources_version("toy_stage")
+    (tmp_path / "toy_stage" / "kinds/one.py").write_text("x = 1\n")
+    sources_version.cache_clear()
+    assert sources_version("toy_stage") != before

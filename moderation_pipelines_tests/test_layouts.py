@@ -119,3 +119,12 @@ def test_a_new_warehouse_notes_its_layout(tmp_path: Path) -> None:
     Warehouse(home).write(table, table.empty())
     assert (home.warehouse / "layout.json").read_text().split() == ["{", '"layout":', "2", "}"]
     assert os.listdir(home.warehouse / "policies")
+
+
+def test_sql_reads_no_column_of_another_name_as_null(old: Home) -> None:
+    file = Warehouse(old).file(VOTES, Warehouse(old).days(VOTES)[1])
+    pl.read_parquet(file).rename({"label": "lab"}).write_parquet(file)
+    done = modpipe("sql", "--home", str(old.root), "select count(label) from votes")
+    assert done.returncode == 1
+    assert f'{old.relative(file)}: has no column "label"' in done.stderr
+    assert "Traceback" not in done.stderr

@@ -2,9 +2,13 @@
 
 from __future__ import annotations
 
+import json
 import shutil
 from collections.abc import Iterator
+from concurrent.futures import ProcessPoolExecutor
 from datetime import UTC, date, datetime, timedelta
+from multiprocessing import get_context
+from pathlib import Path
 from typing import Any
 
 import dagster as dg
@@ -12,6 +16,7 @@ import polars as pl
 import pytest
 
 from moderation_pipelines.consensus.tables import CONSENSUS
+from moderation_pipelines.eval_sets.asked import asked_releases
 from moderation_pipelines.eval_sets.release import releases
 from moderation_pipelines.fake_endpoint.endpoint import FakeEndpoint
 from moderation_pipelines.fake_endpoint.plan import Plan
@@ -27,8 +32,8 @@ from moderation_pipelines.orchestration.runner import instance_of, run_line
 from moderation_pipelines.orchestration.stages import all_stages, all_tables
 from moderation_pipelines.probes.tables import CANARIES
 from moderation_pipelines.tables.freshness import stale_days
-from moderation_pipelines.tables.in_force import IN_FORCE, UNUSABLE, recorded
-from moderation_pipelines.tables.warehouse import Warehouse
+from moderation_pipelines.tables.in_force import IN_FORCE, RELEASE, UNUSABLE, home_in_force, recorded
+from moderation_pipelines.tables.warehouse import Warehouse, _footer
 from moderation_pipelines.votes.tables import VOTES
 from moderation_pipelines.wiring.pipeline import Pipeline
 from moderation_pipelines_tests.conftest import DAY, HARASSMENT, SmallHome
@@ -361,3 +366,67 @@ def test_in_force_is_a_table_like_any_other(old: SmallHome) -> None:
     assert set(found["kind"]) == {"policy", "judges", "setting", "release"}
     assert found.filter(kind="release").select("name", "version").rows() == [("harassment", "v0001")]
     assert dict(found.filter(kind="setting").select("name", "version").iter_rows())["window_days"] == "28"
+
+
+def test_an_old_day_that_never_was_scored_takes_the_releases_of_the_next_that_was(old: SmallHome) -> None:
+    before = DAY - timedelta(days=1)
+    assert not [t for t in recorded(old.warehouse, before) if t.kind == RELEASE]
+    found = asked_releases(old.home, old.policies, old.warehouse, before)
+    assert [r.version for r in found] == [r.version for r in asked_releases(old.home, old.policies, old.warehouse, DAY)]
+    assert [r.version for r in found] == ["v0001"]
+
+
+def test_the_job_for_old_days_publishes_nothing() -> None:
+    job = build_defs(stages=all_stages()).resolve_job_def("repeat_day")
+    names = {key.to_user_string() for key in job.asset_layer.executable_asset_keys}
+    assert {"votes", "consensus", "scores", "metrics"} <= names
+    assert not {"eval_sets", "releases", "canaries"} & names
+
+
+def _read_in_force(root: str) -> bool:
+    home = Home(Path(root))
+    things = recorded(Warehouse(home), DAY)
+    for _ in range(40):
+        found = home_in_force(home, things)
+        if not (found.prompts / "harassment/policy.yaml").read_bytes():
+            return False
+    return True
+
+
+def test_several_processes_use_one_tree_of_files_in_force(old: SmallHome) -> None:
+    shutil.rmtree(old.home.warehouse / "_in_force")
+    with ProcessPoolExecutor(4, get_context("spawn")) as processes:
+        assert all(processes.map(_read_in_force, [str(old.home.root)] * 8))
+    assert len(list((old.home.warehouse / "_in_force").iterdir())) == 1
+
+
+def test_limits_with_mistakes_are_in_force_on_no_day(small: SmallHome) -> None:
+    small.write("prompts/settings.yaml", "thresholds:\n  probes: {max_flips: nope}\n")
+    pipeline = Pipeline(small.home, small.settings, all_stages())
+    assert [t.version for t in pipeline.state_day(DAY) if t.name == "settings.yaml"] == [UNUSABLE]
+    small.write("prompts/settings.yaml", "thresholds:\n  probes: {max_flips: 0.3}\n")
+    pipeline.state_day(NEXT)
+    (mended,) = [t for t in pipeline.state_day(DAY) if t.name == "settings.yaml"]
+    assert mended.version != UNUSABLE
+
+
+def test_rows_brought_over_make_nothing_stale(old: SmallHome) -> None:
+    name = "drop_line"
+    for day in (DAY, NEXT):
+        file = old.warehouse.file(VOTES, day)
+        known = old.warehouse.partition(VOTES, day)
+        assert known is not None
+        pl.read_parquet(file).with_columns(pl.col(name).cast(pl.Int32)).write_parquet(file)
+        facts = file.with_name("part-0.json")
+        narrow = old.warehouse.partition(VOTES, day)
+        assert narrow is not None
+        stored = {"version": narrow.version, "known_at": known.known_at.isoformat(), "rows": known.rows,
+                  "footer": _footer(file), "made_from": dict(known.made_from)}  # fmt: skip
+        facts.write_text(json.dumps({"current": stored}))
+        for reader in (p for p in old.home.warehouse.rglob("part-0.json") if known.version in p.read_text()):
+            reader.write_text(reader.read_text().replace(known.version, narrow.version))
+    tables = all_tables()
+    assert stale_days(old.warehouse, tables, [CONSENSUS]) == {}
+    done = dict(old.warehouse.migrate(tables.values()))
+    assert done[VOTES] == "0 partitions described, 2 with columns of another type rewritten"
+    assert stale_days(old.warehouse, tables, [CONSENSUS]) == {}
