@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 import math
 import re
-from functools import cached_property
+from functools import cached_property, lru_cache
 from pathlib import Path
 from typing import Any, Literal
 
@@ -227,6 +227,15 @@ def policy_folders(home: Home) -> list[Path]:
     return [home.prompts / n for n in names if store.is_folder(home.prompts / n)]
 
 
+@lru_cache(256)
+def _policy_in(text: str, file: str, folder: str) -> Policy | tuple[Problem, ...]:
+    """The policy a text states, or its mistakes. Remembered: every asset of a day asks for the same few texts."""
+    try:
+        return policy_from_yaml(parse_yaml(text, file), text, folder)
+    except UserError as error:
+        return tuple(error.problems)
+
+
 def load_policies_leniently(home: Home) -> tuple[Policies, list[Problem]]:
     """The policies that are sound, and every mistake in the others, by file and line."""
     policies: list[Policy] = []
@@ -242,10 +251,14 @@ def load_policies_leniently(home: Home) -> tuple[Policies, list[Problem]]:
             problems.append(Problem(file, None, f"is missing; every folder in prompts/ is one policy{hint}"))
             continue
         try:
-            text = read_text(path, file)
-            policies.append(policy_from_yaml(parse_yaml(text, file), text, folder.name))
+            found = _policy_in(read_text(path, file), file, folder.name)
         except UserError as error:
             problems += error.problems
+            continue
+        if isinstance(found, Policy):
+            policies.append(found)
+        else:
+            problems += found
     if not policies and not problems:
         problems.append(Problem("prompts", None, "no policy there; add prompts/<policy>/policy.yaml"))
     return Policies(policies), sorted(problems, key=lambda p: (p.file, p.line or 0))
