@@ -291,6 +291,7 @@ def _released_in(root: str) -> str:
     return released(SmallHome(Home(Path(root)))).status
 
 
+@pytest.mark.slow
 def test_two_processes_publish_one_complete_release(small: SmallHome) -> None:
     fill(small)
     with ProcessPoolExecutor(4, get_context("spawn")) as processes:
@@ -301,6 +302,7 @@ def test_two_processes_publish_one_complete_release(small: SmallHome) -> None:
     release.verify()
 
 
+@pytest.mark.slow
 def test_first_use_by_several_processes_gives_one_secret(tmp_path: Path) -> None:
     with ProcessPoolExecutor(4, get_context("spawn")) as processes:
         found = list(processes.map(_secret_in, [str(tmp_path)] * 8))

@@ -393,6 +393,7 @@ def _read_in_force(root: str) -> bool:
     return True
 
 
+@pytest.mark.slow
 def test_several_processes_use_one_tree_of_files_in_force(old: SmallHome) -> None:
     shutil.rmtree(old.home.warehouse / "_in_force")
     with ProcessPoolExecutor(4, get_context("spawn")) as processes:
