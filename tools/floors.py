@@ -19,7 +19,6 @@ BELOW = ("foundation", "stats", "tables", "rendering", "auditing", "wiring")
 ABOVE = ("fake_endpoint", "sample", "orchestration", "definitions", "cli")
 # From the ground up.
 FLOORS = (*BELOW, *STAGES, *CLOSING, *ABOVE)
-DAGSTER_ROOMS = ("wiring", "orchestration", "definitions")
 
 
 def contracts() -> str:

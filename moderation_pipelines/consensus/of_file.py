@@ -35,14 +35,13 @@ def consensus_of_file(
     METHODS[method]  # an unknown one is told before anything is read
     with votes_of_file(path, (), exact, policy, labels) as counted:
         kind: Kind = "ordinal" if ordered else "nominal"
-        met = {*counted.labels, *counted.authority["label"]}
-        scale = scale_of(labels, kind) if labels else scale_of_labels(sorted(met), "nominal")
+        scale = scale_of(labels, kind) if labels else scale_of_labels(counted.every_label, "nominal")
         return _labelled(counted, scale, method, ordered), counted.notes
 
 
 def _labelled(counted: FileVotes, scale: Scale, method: str, ordered: bool) -> pl.DataFrame:
     index = {label: k for k, label in enumerate(scale.labels)}
-    stray = sorted({*counted.labels, *counted.authority["label"]} - set(index))
+    stray = [label for label in counted.every_label if label not in index]
     if stray:
         raise ValueError(f"labels not on the scale: {stray[:5]}; known: {list(scale.labels)}")
     votes = replace(counted.votes, prepare=_one_anonymous_rater(counted.votes.prepare, counted.votes.columns))

@@ -62,7 +62,7 @@ class Registry(Generic[T]):
             for thing in offered if isinstance(offered, tuple) else () if offered is None else (offered,):
                 yield thing, f"{self.folder}.{module}"
         for point in entry_points(group=self.group):
-            yield _loaded(point, self.kind), f"package {point.dist.name if point.dist else point.value}"
+            yield loaded(point, self.kind), f"package {point.dist.name if point.dist else point.value}"
 
     def __iter__(self) -> Iterator[T]:
         return iter(self._found.values())
@@ -85,12 +85,13 @@ class Registry(Generic[T]):
         self.__dict__.pop("_found", None)
 
 
-def _loaded(point: EntryPoint, kind: str) -> Any:
+def loaded(point: EntryPoint, kind: str) -> Any:
+    """What another package offers by an entry point. Raises :class:`UserError` naming it when it cannot be loaded."""
     try:
         return point.load()
     except Exception as error:  # noqa: BLE001 - whatever a package of others raises is told as its own
         raise UserError(
-            f"{kind} {point.name} ({point.value}) cannot be loaded: {type(error).__name__}: {error}"
+            f'{kind} "{point.name}" ({point.value}) cannot be loaded: {type(error).__name__}: {error}'
         ) from None
 
 

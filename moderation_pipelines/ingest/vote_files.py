@@ -50,6 +50,11 @@ class FileVotes:
     notes: list[str]
 
     @property
+    def every_label(self) -> list[str]:
+        """Labels of the votes and of authorities, sorted."""
+        return sorted({*self.labels, *self.authority["label"]})
+
+    @property
     def unit(self) -> tuple[str, ...]:
         return self.votes.unit
 

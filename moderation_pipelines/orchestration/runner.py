@@ -177,7 +177,7 @@ def run_line(
     with instance_of(home) as instance:
         end_dead_runs(instance)
         for day in chosen:
-            whole = DAILY_METRICS if is_open(Warehouse(home), day) else REPEAT_DAY
+            whole = DAILY_METRICS if is_open(pipeline.warehouse, day) else REPEAT_DAY
             job = whole if day == chosen[-1] else PROCESS_DAY
             step(f"{day}: {'ingest, consensus, agreement' if job == PROCESS_DAY else 'everything'}")
             result = _execute(definitions, job, day, instance, {DAY_FINGERPRINT: fingerprints.get(str(day), "")})
@@ -189,11 +189,11 @@ def run_line(
                 again = _execute(definitions, job, day, instance, only=REPORT)
                 summary.failed += _failures(again, day)
             done += 1
-    for row in Warehouse(home).scan(DROPS, chosen).collect().filter(status="rejected").sort("drop_date").to_dicts():
+    for row in pipeline.warehouse.scan(DROPS, chosen).collect().filter(status="rejected").sort("drop_date").to_dicts():
         place = f"{row['feed']}/{row['drop_date']}/{row['drop_file']}"
         summary.failed.append(Failed(row["drop_date"], "ingest", f"{place}: rejected: {row['reason']}"))
-    summary.notices += _kept_files(home, chosen)
-    stale = stale_days(Warehouse(home), all_tables(), [CONSENSUS])
+    summary.notices += _kept_files(pipeline, chosen)
+    stale = stale_days(pipeline.warehouse, all_tables(), [CONSENSUS])
     if stale:
         named = ", ".join(str(d) for d in stale)
         summary.notices.append(f"{named}: rows that consensus rests on were replaced since; run these days again")
@@ -201,17 +201,12 @@ def run_line(
     return summary
 
 
-def _kept_files(home: Home, days: Sequence[date]) -> list[str]:
+def _kept_files(pipeline: Pipeline, days: Sequence[date]) -> list[str]:
     """A notice where days were computed by other files than today's: which, and how to take today's."""
-    now = {
-        t.name: t.sha256
-        for t in current_files(
-            home, [(f.kind, f.pattern) for s in all_stages() for f in s.home_files if f.in_force], ()
-        )
-    }
+    now = {t.name: t.sha256 for t in current_files(pipeline.home, pipeline.files_in_force, ())}
     other: dict[str, list[date]] = {}
     for day in days:
-        for thing in recorded(Warehouse(home), day):
+        for thing in recorded(pipeline.warehouse, day):
             if thing.kind not in ("release", "setting") and now.get(thing.name) != thing.sha256:
                 other.setdefault(thing.name, []).append(day)
     return [

@@ -11,6 +11,7 @@ from importlib.metadata import EntryPoint, entry_points
 
 from moderation_pipelines.foundation.errors import Problem, UserError
 from moderation_pipelines.foundation.home import Home
+from moderation_pipelines.foundation.registry import loaded
 from moderation_pipelines.foundation.settings import Settings
 from moderation_pipelines.ingest.landing import misplaced
 from moderation_pipelines.policies.policy import Policies, load_policies
@@ -53,11 +54,8 @@ def all_stages() -> tuple[Stage, ...]:
 
 
 def _of_package(point: EntryPoint) -> Stage:
-    """A stage of another package. Raises :class:`UserError` naming it when it cannot be loaded."""
-    try:
-        stage = point.load()
-    except Exception as error:
-        raise UserError(f'stage "{point.name}" of {point.value} cannot be loaded: {error}') from error
+    """A stage of another package. Raises :class:`UserError` naming it when it cannot be loaded or is none."""
+    stage = loaded(point, "stage")
     if not isinstance(stage, Stage):
         raise UserError(f'stage "{point.name}": {point.value} is no Stage')
     return stage

@@ -141,21 +141,22 @@ def add_releases(warehouse: Warehouse, day: date, releases: Iterable[Thing]) -> 
 
 
 def _write(warehouse: Warehouse, day: date, things: Sequence[Thing]) -> list[Thing]:
-    """Write a day's record. What stood in it before keeps the time it was recorded."""
+    """Write a day's record and return it. What stood in it before keeps the time it was recorded."""
     before = warehouse.scan(IN_FORCE, [day]).collect()
     known = {(r["kind"], r["name"], r["version"], r["sha256"]): r["known_at"] for r in before.iter_rows(named=True)}
     now = datetime.now(UTC)
+    chosen = sorted(set(things), key=lambda t: (t.kind, t.name, t.version, t.sha256))
     rows = [
         {
             "drop_date": day, "kind": t.kind, "name": t.name, "version": t.version, "sha256": t.sha256,
             "known_at": known.get((t.kind, t.name, t.version, t.sha256), now),
         }
-        for t in sorted(set(things), key=lambda t: (t.kind, t.name, t.version, t.sha256))
+        for t in chosen
     ]  # fmt: skip
     frame = pl.DataFrame(rows, schema=IN_FORCE.schema)
     if not frame.equals(before) or not warehouse.rows(IN_FORCE, day):
         warehouse.write(IN_FORCE, frame, day)
-    return recorded(warehouse, day)
+    return chosen
 
 
 def digest(things: Iterable[Thing]) -> str:

@@ -7,7 +7,7 @@ a copy of the home changes: bringing it over writes that down.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections.abc import Iterable
 from pathlib import Path
 
 import polars as pl
@@ -46,33 +46,27 @@ def mark(warehouse: Path) -> None:
     store.write_json(warehouse / _MARK, {"layout": LAYOUT})
 
 
-@dataclass(frozen=True)
-class Retyped:
-    """How the columns of a stored file become those of its table. ``columns``: names that were cast."""
+def other_columns(table: Table, found: Iterable[str]) -> list[str]:
+    """What a file's columns lack of the table's, and have beside them, in words."""
+    there, wanted = list(found), table.columns
+    lacking = [f'has no column "{name}"' for name in wanted if name not in there]
+    return lacking + [f'has a column "{name}" that is not known' for name in there if name not in wanted]
 
-    frame: pl.DataFrame
-    columns: tuple[str, ...]
 
-
-def retyped(table: Table, file: Path, shown: str) -> Retyped | list[Problem]:
-    """The rows of a file with its table's columns, or why they cannot have them.
+def retyped(table: Table, file: Path, shown: str) -> pl.DataFrame | list[Problem] | None:
+    """The rows of a file with its table's types; None when they have them; or why they cannot have them.
 
     A column of another type is cast where every value comes back the same. One that is missing is told: it may have
     had another name, and is never filled with nulls.
     """
     stored = pl.scan_parquet(file, glob=False, hive_partitioning=False)
     found, wanted = stored.collect_schema(), table.schema
-    problems = [Problem(shown, None, f'has no column "{name}"; {_AGAIN}') for name in wanted if name not in found]
-    problems += [
-        Problem(shown, None, f'has a column "{name}" that is not known; {_AGAIN}')
-        for name in found
-        if name not in wanted
-    ]
-    if problems:
-        return problems
+    if mistakes := other_columns(table, found):
+        return [Problem(shown, None, f"{mistake}; {_AGAIN}") for mistake in mistakes]
+    if found == wanted:
+        return None
     rows = stored.collect()
-    cast = [name for name, dtype in wanted.items() if found[name] != dtype]
-    columns = []
+    problems, columns = [], []
     for name, dtype in wanted.items():
         try:
             column = rows[name].cast(dtype)
@@ -83,4 +77,4 @@ def retyped(table: Table, file: Path, shown: str) -> Retyped | list[Problem]:
             problems.append(Problem(shown, None, f'column "{name}" is {found[name]}, not {dtype}; {_AGAIN}'))
         else:
             columns.append(column)
-    return problems or Retyped(pl.DataFrame(columns), tuple(cast))
+    return problems or pl.DataFrame(columns)

@@ -139,7 +139,7 @@ def make_folder(uri: Uri) -> Path:
 
 
 @contextmanager
-def replacing(final: Uri) -> Iterator[Path]:
+def replacing(final: Uri, mode: int = 0o644) -> Iterator[Path]:
     """A temporary path beside ``final`` that replaces it in one step when the block ends well."""
     target = local_path(final)
     target.parent.mkdir(parents=True, exist_ok=True)
@@ -148,17 +148,17 @@ def replacing(final: Uri) -> Iterator[Path]:
     temporary = Path(name)
     try:
         yield temporary
-        put(temporary, target)
+        put(temporary, target, mode)
     finally:
         with contextlib.suppress(FileNotFoundError):
             temporary.unlink()
 
 
-def put(temporary: Path, final: Uri) -> None:
+def put(temporary: Path, final: Uri, mode: int = 0o644) -> None:
     """Give a finished file, flushed, its final name in one step. Both lie on one file system."""
     with temporary.open("rb+") as stream:
         os.fsync(stream.fileno())
-    temporary.chmod(0o644)
+    temporary.chmod(mode)
     os.replace(temporary, local_path(final))
 
 
@@ -170,13 +170,8 @@ def write_bytes(final: Uri, data: bytes) -> None:
 
 def write_private(final: Uri, data: bytes) -> None:
     """Write a file only its owner can read, in one rename."""
-    target = local_path(final)
-    target.parent.mkdir(parents=True, exist_ok=True)
-    handle, name = tempfile.mkstemp(prefix=f".{target.name}.", suffix=TEMPORARY, dir=target.parent)
-    with os.fdopen(handle, "wb") as stream:
-        stream.write(data)
-        os.fsync(stream.fileno())
-    os.replace(name, target)
+    with replacing(final, 0o600) as temporary:
+        temporary.write_bytes(data)
 
 
 def write_text(final: Uri, text: str) -> None:

@@ -25,7 +25,7 @@ from moderation_pipelines.foundation.home import Home
 from moderation_pipelines.tables import store
 from moderation_pipelines.tables.checks import checked
 from moderation_pipelines.tables.column import UTC as UTC_TIME
-from moderation_pipelines.tables.layout import layout_of, mark, mark_new, retyped
+from moderation_pipelines.tables.layout import layout_of, mark, mark_new, other_columns, retyped
 from moderation_pipelines.tables.table import Table
 
 # Arrow's own allocator keeps what was freed: reading a long file in chunks would take tens of MiB more.
@@ -33,7 +33,6 @@ pa.set_memory_pool(pa.system_memory_pool())
 
 KEEP_REPLACED = timedelta(days=90)
 _PART = "part-0.parquet"
-_FACTS = "part-0.json"
 _FOOTER = 8
 _ROWS_TO_COMPARE = 2_000_000
 
@@ -91,6 +90,10 @@ class Warehouse:
             date.fromisoformat(d) for d in found if _is_day(d) and store.is_file(folder / f"drop_date={d}" / _PART)
         )
 
+    def _partition_days(self, table: Table) -> Sequence[date | None]:
+        """The day of each partition; None for that of a table without days."""
+        return self.days(table) if table.daily else [None]
+
     def scan(
         self, table: Table, days: Iterable[date] | None = None, as_of: datetime | None = None, known_at: bool = False
     ) -> pl.LazyFrame:
@@ -124,13 +127,12 @@ class Warehouse:
 
     def known_at(self, file: Path) -> datetime:
         """Since when the rows of a partition's file are known."""
-        name = _FACTS if file.name == _PART else file.with_suffix(".json").name
-        return _described(file, file.with_name(name)).known_at
+        return _described(file).known_at
 
     def partition(self, table: Table, day: date | None = None) -> Partition | None:
         """What is known of a stored partition; None if it was never written."""
         file = self.file(table, day)
-        return _described(file, file.with_name(_FACTS)) if store.is_file(file) else None
+        return _described(file) if store.is_file(file) else None
 
     def version(self, table: Table, day: date | None = None) -> str | None:
         """Version of a partition's rows; None if it was never written."""
@@ -140,8 +142,7 @@ class Warehouse:
     def history(self, table: Table, day: date | None = None) -> list[Partition]:
         """The partition as it stands and as it was before, oldest first."""
         folder = self._replaced(table, day)
-        before = [_described(folder / n, folder / n.replace(".parquet", ".json"))
-                  for n in store.names(folder) if n.endswith(".parquet")]  # fmt: skip
+        before = [_described(folder / n) for n in store.names(folder) if n.endswith(".parquet")]
         now = self.partition(table, day)
         found = {p.version: p for p in [*before, *([] if now is None else [now])]}
         return sorted(found.values(), key=lambda p: p.known_at)
@@ -164,8 +165,7 @@ class Warehouse:
             hint = "cannot be read; run its day again, or restore it from a copy"
             raise ReadFailure([Problem(self.home.relative(file), None, hint)]) from error
         wanted = table.schema
-        mistakes = [f'has no column "{c}"' for c in wanted if c not in found]
-        mistakes += [f'has a column "{c}" that is not known' for c in found if c not in wanted]
+        mistakes = other_columns(table, found)
         mistakes += [f'has column "{c}" as {found[c]}, not {t}' for c, t in wanted.items() if found.get(c, t) != t]
         if mistakes:
             said = f"{', '.join(mistakes)}: it was written by another version; run modpipe migrate, or its day again"
@@ -214,7 +214,8 @@ class Warehouse:
                     self._put(table, day, file, dict(made_from or {}))
 
     def _put(self, table: Table, day: date | None, temporary: Path, made_from: dict[str, str]) -> None:
-        final, facts = self.file(table, day), self.file(table, day).with_name(_FACTS)
+        final = self.file(table, day)
+        facts = _facts_of(final)
         mark_new(self.home.warehouse)
         store.make_folder(final.parent)
         before = self.partition(table, day)
@@ -230,7 +231,7 @@ class Warehouse:
             former = _entry(before.version, before.known_at, before.rows, final, dict(before.made_from))
             kept = self._replaced(table, day) / f"{before.version[:16]}.parquet"
             store.keep_copy(final, kept)
-            store.write_json(kept.with_suffix(".json"), {"current": former})
+            store.write_json(_facts_of(kept), {"current": former})
             self._forget(table, day)
         # Facts first, with those of before: whichever rename a kill comes between, the rows have theirs.
         store.write_json(facts, {"current": entry, **({} if former is None else {"former": former})})
@@ -238,13 +239,11 @@ class Warehouse:
 
     def _forget(self, table: Table, day: date | None) -> None:
         """Remove kept partitions whose successor has been known for longer than they are kept."""
-        versions = self.history(table, day)
-        for old, later in pairwise(versions):
-            if datetime.now(UTC) - later.known_at > self.keep_replaced and old.file.parent == self._replaced(
-                table, day
-            ):
+        folder, now = self._replaced(table, day), datetime.now(UTC)
+        for old, later in pairwise(self.history(table, day)):
+            if now - later.known_at > self.keep_replaced and old.file.parent == folder:
                 store.remove(old.file)
-                store.remove(old.file.with_suffix(".json"))
+                store.remove(_facts_of(old.file))
 
     def migrate(self, tables: Iterable[Table]) -> Iterator[tuple[Table, str]]:
         """Bring every partition over to the layout of today, and say of each table what was done; rows stay, and since
@@ -253,7 +252,7 @@ class Warehouse:
         tables, again = list(tables), {}
         for table in tables:
             changed, described = 0, 0
-            for day in self.days(table) if table.daily else [None]:
+            for day in self._partition_days(table):
                 file = self.file(table, day)
                 if not store.is_file(file):
                     continue
@@ -262,16 +261,16 @@ class Warehouse:
                     problems += made
                     continue
                 with store.lock(self.home.warehouse / "_locks" / f"{table.name}.lock"):
-                    known = _described(file, file.with_name(_FACTS))
-                    if made.columns:
+                    known = _described(file)
+                    if made is not None:
                         with store.replacing(file) as temporary:
-                            write_parquet(made.frame, temporary)
-                    described += not store.is_file(file.with_name(_FACTS))
-                    changed += bool(made.columns)
+                            write_parquet(made, temporary)
+                    described += not store.is_file(_facts_of(file))
+                    changed += made is not None
                     version = store.sha256(file)
                     again[known.version] = version
                     entry = _entry(version, known.known_at, known.rows, file, dict(known.made_from))
-                    store.write_json(file.with_name(_FACTS), {"current": entry})
+                    store.write_json(_facts_of(file), {"current": entry})
             if changed or described:
                 yield table, f"{described} partitions described, {changed} with columns of another type rewritten"
         self._now_made_from(tables, {old: new for old, new in again.items() if old != new})
@@ -282,13 +281,13 @@ class Warehouse:
     def _now_made_from(self, tables: Sequence[Table], again: Mapping[str, str]) -> None:
         """What was made from rows that have another version now, and are the same, is not stale for that."""
         for table in tables if again else ():
-            for day in self.days(table) if table.daily else [None]:
+            for day in self._partition_days(table):
                 known = self.partition(table, day)
                 if known is None or not set(known.made_from.values()) & set(again):
                     continue
                 made_from = {name: again.get(version, version) for name, version in known.made_from.items()}
                 entry = _entry(known.version, known.known_at, known.rows, known.file, made_from)
-                store.write_json(known.file.with_name(_FACTS), {"current": entry})
+                store.write_json(_facts_of(known.file), {"current": entry})
 
     def rows(self, table: Table, day: date | None = None) -> int:
         """Rows written for the day, from the file's footer; 0 if nothing was written."""
@@ -327,9 +326,14 @@ def _entry(version: str, known_at: datetime, rows: int, file: Path, made_from: d
     }
 
 
-def _described(file: Path, facts: Path) -> Partition:
+def _facts_of(file: Path) -> Path:
+    """Where the facts of a partition's file lie, wherever it lies itself."""
+    return file.with_suffix(".json")
+
+
+def _described(file: Path) -> Partition:
     """The facts that belong to the file; of one without facts (an older layout, or put there by hand) what it shows."""
-    footer = _footer(file)
+    footer, facts = _footer(file), _facts_of(file)
     stored = store.read_json(facts) if store.is_file(facts) else {}
     for entry in (stored.get("current"), stored.get("former")):
         if entry and entry["footer"] == footer:

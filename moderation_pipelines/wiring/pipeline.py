@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import dataclass
 from datetime import date, timedelta
+from functools import cached_property
 
 from moderation_pipelines.foundation.errors import Problem
 from moderation_pipelines.foundation.home import Home
@@ -37,9 +38,14 @@ class Pipeline:
     retry_errors: bool = False
     restate: bool = False
 
-    @property
+    @cached_property
     def warehouse(self) -> Warehouse:
         return Warehouse(self.home, timedelta(days=self.settings.keep_replaced_days))
+
+    @property
+    def files_in_force(self) -> list[tuple[str, str]]:
+        """(kind, pattern) of the files a day is computed by."""
+        return [(f.kind, f.pattern) for stage in self.stages for f in stage.home_files if f.in_force]
 
     def sweep(self) -> list[str]:
         """Remove what killed processes left behind. Returns what was removed."""
@@ -65,10 +71,9 @@ class Pipeline:
         again = self.restate or (open_again and is_open(warehouse, day))
         if any(t.kind == "setting" for t in before) and not again and all(t.version != "unusable" for t in before):
             return before
-        kinds = [(f.kind, f.pattern) for stage in self.stages for f in stage.home_files if f.in_force]
         broken = {p.file for stage in self.stages if stage.home_files for p in stage.home_problems(self.home)}
         broken |= {p.file for p in self._limits()}
-        files = current_files(self.home, kinds, broken)
+        files = current_files(self.home, self.files_in_force, broken)
         settings = [setting(name, value) for name, value in self.settings.in_force().items()]
         return record(warehouse, day, [*files, *settings], again)
 

@@ -7,7 +7,7 @@ Belongs here: the shape of a stage. Not here: any stage. Parts that cost time to
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator
 from dataclasses import dataclass, field
 from datetime import date
 from functools import cache
@@ -23,8 +23,6 @@ from moderation_pipelines.tables.table import Table
 from moderation_pipelines.tables.warehouse import Warehouse
 
 Phase = Literal["day", "line"]
-SectionMaker = Callable[[Warehouse, date], Section | None]
-AdviceRule = Callable[[Warehouse, date], Sequence[Advice]]
 
 
 @dataclass(frozen=True)
