@@ -16,7 +16,7 @@ from hypothesis import strategies as st
 
 from moderation_pipelines.consensus.labels import consensus_labels
 from moderation_pipelines.consensus.tables import CONSENSUS, CONSENSUS_METHODS
-from moderation_pipelines.eval_sets.build import History, candidate_for
+from moderation_pipelines.eval_sets.build import History, build_eval_sets, candidate_for, example_hashes
 from moderation_pipelines.eval_sets.release import (
     RELEASE_FILES,
     Candidate,
@@ -60,13 +60,9 @@ def refresh(small: SmallHome, day: date = DAY) -> None:
 
 
 def candidate(small: SmallHome, spec: EvalSetSpec = SPEC) -> Candidate:
-    w = small.warehouse
-    return candidate_for(
-        small.home,
-        small.policies["harassment"],
-        spec,
-        History(*(w.scan(t) for t in (CONSENSUS, CONTENT, VOTES, DROPS, CONSENSUS_METHODS))),
-    )
+    w, policy = small.warehouse, small.policies["harassment"]
+    history = History(*(w.scan(t) for t in (CONSENSUS, CONTENT, VOTES, DROPS, CONSENSUS_METHODS)))
+    return candidate_for(small.home, policy, spec, history, example_hashes(small.home, policy))
 
 
 def ok(_: Candidate) -> list[dict[str, Any]]:
@@ -213,6 +209,26 @@ def test_a_tampered_release_is_noticed(small: SmallHome) -> None:
         release.items()
     with pytest.raises(ReadFailure, match="not what was published"):
         next(release.chunks(("text",), 3))
+
+
+def test_a_set_whose_release_was_tampered_with_fails_alone(small: SmallHome) -> None:
+    fill(small)
+    specs = "eval_sets: [{name: harassment, min_votes: 2}, {name: short, min_votes: 2, size: 4}]\n"
+    small.write("prompts/harassment/eval_sets.yaml", specs)
+    w = small.warehouse
+    history = History(*(w.scan(t) for t in (CONSENSUS, CONTENT, VOTES, DROPS, CONSENSUS_METHODS)))
+
+    def build() -> dict[str, Published]:
+        return {p.name: p for p in build_eval_sets(small.home, small.policies, history, 0.5)}
+
+    first = build()["harassment"].release
+    assert first is not None
+    file = first.path / "items.parquet"
+    file.chmod(0o644)
+    first.items().with_columns(label=pl.lit("fine")).write_parquet(file)
+    again = build()
+    assert [again[name].status for name in ("harassment", "short")] == ["broken", "unchanged"]
+    assert "harassment v0001: items.parquet is not what was published" in str(again["harassment"].reason)
 
 
 def test_a_failed_audit_publishes_nothing_and_keeps_the_candidate(small: SmallHome) -> None:

@@ -1,6 +1,7 @@
 """modpipe: the pipeline for people and scripts. Results go to standard output, messages to standard error."""
 
 import csv
+import gc
 import json
 import os
 import shutil
@@ -32,6 +33,10 @@ app = typer.Typer(
     rich_markup_mode=None,
 )
 
+
+# Imports and Dagster's events make many small objects that stay: looking through them for cycles every 700 is a tenth
+# of a run's processor time, and finds nothing (docs/benchmarks.md).
+RARELY = (20_000, 20, 20)
 
 DayOption = Annotated[str | None, typer.Option(metavar="YYYY-MM-DD")]
 
@@ -546,6 +551,7 @@ def _ui_home(home: Path | None) -> Home:
 
 def main() -> None:
     """Entry point. Mistakes of people end in their messages and exit code 1, never in a traceback."""
+    gc.set_threshold(*RARELY)
     try:
         app()
     except UserError as error:

@@ -40,9 +40,13 @@ class History:
     methods: pl.LazyFrame
 
 
-def candidate_for(home: Home, policy: Policy, spec: EvalSetSpec, history: History) -> Candidate:
-    """The candidate a spec gives on the data as it stands."""
-    examples = {e.text_sha256 for e in load_examples(home, policy)}
+def example_hashes(home: Home, policy: Policy) -> set[str]:
+    """Hashes of the texts of a policy's few-shot examples: what an eval set must not hold."""
+    return {e.text_sha256 for e in load_examples(home, policy)}
+
+
+def candidate_for(home: Home, policy: Policy, spec: EvalSetSpec, history: History, examples: set[str]) -> Candidate:
+    """The candidate a spec gives on the data as it stands, without the examples."""
     frame = sampling_frame(history.consensus, history.content, policy, spec, examples)
     items = canonical_rows(selected(frame, policy, spec))
     sources = release_sources(items, policy.id, history.content, history.votes, history.drops)
@@ -72,17 +76,16 @@ def build_eval_sets(
                 )
                 continue
             try:
-                examples = {e.text_sha256 for e in load_examples(home, policy)}
-                candidate = candidate_for(home, policy, spec, history)
+                examples = example_hashes(home, policy)
+                candidate = candidate_for(home, policy, spec, history, examples)
+
+                def audit(c: Candidate, hashes: set[str] = examples) -> list[dict[str, object]]:
+                    return audit_release(c, hashes, eval_share)
+
+                out.append(publish(home, candidate, audit, validation_page))
             except UserError as error:
                 current = current_release(home, spec.name)
                 out.append(Published(spec.name, "broken", current, [], reason=str(error)))
-                continue
-
-            def audit(c: Candidate, hashes: set[str] = examples) -> list[dict[str, object]]:
-                return audit_release(c, hashes, eval_share)
-
-            out.append(publish(home, candidate, audit, validation_page))
     return out
 
 

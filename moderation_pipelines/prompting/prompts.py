@@ -10,6 +10,7 @@ import hashlib
 import re
 import traceback
 from dataclasses import dataclass
+from functools import lru_cache
 from typing import Any, Literal
 
 import jinja2
@@ -139,6 +140,11 @@ def _environment() -> jinja2.Environment:
     return environment
 
 
+@lru_cache(maxsize=256)
+def _template(text: str) -> jinja2.Template:
+    return _environment().from_string(text)
+
+
 def _plain_json(value: Any) -> str:
     import json
 
@@ -155,7 +161,7 @@ def _rendered(template: str, policy: Policy, examples: list[Example], file: str,
         "examples": [example.__dict__ for example in examples],
     }
     try:
-        return _environment().from_string(template).render(names).strip() + "\n"
+        return _template(template).render(names).strip() + "\n"
     except jinja2.TemplateSyntaxError as error:
         raise UserError([Problem(file, error.lineno + offset, f"template: {error.message}")]) from None
     except jinja2.UndefinedError as error:

@@ -32,7 +32,6 @@ from moderation_pipelines.wiring.presentation import (
 SCHEMA = "rows_are_what_the_table_says"
 REPEATABLE = "moderation/repeatable"
 ALONE = "moderation/fails_alone"
-VANISHED = "rows_did_not_vanish"
 
 
 @dataclass(frozen=True)
@@ -140,7 +139,7 @@ def tables_asset(
     ``reads``: the tables ``work`` reads, and which of their days. ``after``: assets that must come first and are read
     another way. ``repeatable``: False for what buys something new each time: it refuses days that are not the newest.
     ``fails_alone``: no later stage waits for it; its failure says something. Every table gets a blocking check of its
-    schema and a warning when rows vanish.
+    schema; the same check warns, and blocks nothing, when a table that had rows has none.
     """
     reads = dict(reads or {})
     daily = makes[0].daily
@@ -150,7 +149,6 @@ def tables_asset(
     if daily and makes[0] is not IN_FORCE:
         deps.append(IN_FORCE.name)
     own = [Check(t.name, SCHEMA, _schema_rule(t), blocking=True) for t in makes]
-    kept = [Check(t.name, VANISHED, "A table that had rows has not lost all of them.", "warning") for t in makes]
     specs = [
         dg.AssetSpec(
             t.name,
@@ -171,7 +169,7 @@ def tables_asset(
         name=op_name,
         specs=specs,
         partitions_def=days.daily if daily else None,
-        check_specs=[c.spec for c in [*own, *kept, *checks]],
+        check_specs=[c.spec for c in [*own, *checks]],
         pool=pool,
     )
     def asset(context: dg.AssetExecutionContext, pipeline: dg.ResourceParam[Pipeline]) -> Iterator[Any]:
@@ -205,7 +203,10 @@ def _own_past(days: Days, table: Table, reads: Mapping[Table, Span]) -> list[dg.
 
 def _schema_rule(table: Table) -> str:
     key = ", ".join(table.key)
-    return f"Columns and types as documented; key ({key}) unique; nulls, bounds and lists as documented."
+    return (
+        f"Columns and types as documented; key ({key}) unique; nulls, bounds and lists as documented. Warns when a "
+        "table that had rows has none."
+    )
 
 
 def _refusal(makes: Sequence[Table], run: DayRun) -> str:
@@ -235,19 +236,15 @@ def _written(made: Made, run: DayRun, made_from: Mapping[str, str], before: int)
         **made.shown,
     }
     gone = before > 0 and rows == 0
-    told = f"It had {before:,} rows and has none now." if gone else None
-    yield dg.MaterializeResult(
-        asset_key=table.name,
-        metadata=metadata,
-        check_results=[
-            Checked(
-                Check(table.name, SCHEMA, ""), True, None if rows else "No rows to look at.", {"rows": rows}
-            ).as_dagster,
-            Checked(
-                Check(table.name, VANISHED, "", "warning"), not gone, told, {"before": before, "now": rows}
-            ).as_dagster,
-        ],
+    told = f"It had {before:,} rows and has none now." if gone else None if rows else "No rows to look at."
+    valid = Checked(
+        Check(table.name, SCHEMA, ""),
+        not gone,
+        told,
+        {"rows": rows, "rows before": before},
+        "warning" if gone else None,
     )
+    yield dg.MaterializeResult(asset_key=table.name, metadata=metadata, check_results=[valid.as_dagster])
 
 
 def one(
