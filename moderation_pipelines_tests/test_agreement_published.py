@@ -23,8 +23,8 @@ from moderation_pipelines.agreement.slices import Slice, slices_of
 from moderation_pipelines.votes.by_item import item_votes
 from moderation_pipelines.votes.scale import Scale, Weighting, agreement_weights, masi_distance, scale_of_votes
 
-# Gwet (2014), Handbook of Inter-Rater Reliability, 4th ed.; printed with results in the vignettes «overview» and
-# «weighting» of the R package irrCAC 1.0 (Gwet 2019). Rows are items, columns raters, 0 is missing.
+# Gwet (2014), Handbook of Inter-Rater Reliability, 4th ed.; printed with results in the vignettes "overview" and
+# "weighting" of the R package irrCAC 1.0 (Gwet 2019). Rows are items, columns raters, 0 is missing.
 FOUR_RATERS = [
     [1, 1, 0, 1], [2, 2, 3, 2], [3, 3, 3, 3], [3, 3, 3, 3], [2, 2, 2, 2], [1, 2, 3, 4], [4, 4, 4, 4], [1, 1, 2, 1],
     [2, 2, 2, 2], [0, 5, 5, 5], [0, 0, 1, 1], [0, 0, 3, 0],
@@ -149,7 +149,7 @@ def test_congers_kappa(data: list[list[int]], value: float, se: float, digits: f
 
 
 def test_congers_kappa_of_fleiss_table() -> None:
-    # «Exact» kappa of the diagnoses data in the manual of the R package irr: .442. Its six columns are in no order of
+    # "Exact" kappa of the diagnoses data in the manual of the R package irr: .442. Its six columns are in no order of
     # raters; the published value takes them left to right as sorted.
     rows = [[str(k) for k, n in enumerate(counts) for _ in range(n)] for counts in FLEISS]
     votes = votes_of_rows(rows, missing=None)

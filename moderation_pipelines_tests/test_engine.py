@@ -80,7 +80,7 @@ def test_every_outcome_from_a_real_endpoint(tmp_path: Path, transport: str) -> N
             "verdict": 1, "refusal": 1, "content_filter": 1, "parse_error": 2, "truncated": 2, "timeout": 2,
             "api_error": 2, "garbage": 2,
         }  # fmt: skip
-        # A second run asks anew only for what has no answer.
+        # A second run asks again only for what has no answer.
         before = dict(app.asked)
         run(job_for(endpoint), list(said), ledger)
         assert {n for n in said if app.asked[n] > before[n]} == {"timeout", "api_error", "garbage"}

@@ -119,7 +119,7 @@ def test_the_order_of_repeats_goes_by_the_time_of_the_vote(small: SmallHome) -> 
     early, late = {"labeled_at": "2026-03-02T08:00:00Z"}, {"labeled_at": "2026-03-02T12:00:00+02:00"}
     small.deliver("labels", "f.jsonl", [{**VOTE, "label": "bad", **late}, {**VOTE, "label": "fine", **early}])
     small.ingest()
-    # 12:00+02:00 is 10:00 UTC, after 08:00 UTC: «bad» is the last vote although delivered first.
+    # 12:00+02:00 is 10:00 UTC, after 08:00 UTC: "bad" is the last vote although delivered first.
     assert small.warehouse.scan(VOTES, [DAY]).filter("is_current").collect()["label"].to_list() == ["bad"]
 
 

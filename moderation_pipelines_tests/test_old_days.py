@@ -150,7 +150,9 @@ def test_what_buys_something_new_refuses_an_old_day_and_says_so(old: SmallHome) 
     assert before["n_asked"].to_list() == [5]
     result = materialised(old.home, old.settings, DAY, "canaries")
     assert not result.success
-    assert f"canaries of {DAY} cannot be made again: it asks judges anew, and later days were run since" in said(result)
+    assert f"canaries of {DAY} cannot be made again: it asks judges again, and later days were run since" in said(
+        result
+    )
     assert old.warehouse.scan(CANARIES, [DAY]).collect().equals(before)
     # The whole line for a day that is over goes without it.
     assert run_line(old.home, old.settings, only=DAY).failed == []

@@ -63,7 +63,7 @@ def test_probability_comes_from_the_token_that_decides_the_label() -> None:
     tokens = [token('{"label'), token('": "'), token("bad", bad=0.6, fine=0.2, ba=0.1, other=0.05), token('"}')]
     response = completion('{"label": "bad"}', logprobs={"content": tokens})
     verdict = classify(response, LABELS)
-    # bad and ba can only become «bad»: 0.7 against 0.2 for fine; other fits neither.
+    # bad and ba can only become "bad": 0.7 against 0.2 for fine; other fits neither.
     assert verdict.p_violating == pytest.approx(0.7 / 0.9)
     assert verdict.p_source == "logprobs"
 

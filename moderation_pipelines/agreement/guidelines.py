@@ -51,7 +51,7 @@ def guideline_comparisons(
     votes, n_items_both, note.
 
     basis "paired": 30 or more items have two votes under both versions; only they are compared, and the test swaps the
-    versions of an item at random. Else "all items": the test deals the items to the versions anew; then a
+    versions of an item at random. Else "all items": the test deals the items to the versions again; then a
     difference may come from the items, not from the text, and the note says so. Null with fewer than ten items under
     one of them. Source: Good (2005), Permutation, Parametric and Bootstrap Tests, 3rd ed., chapters 3 and 5.
     """
@@ -186,7 +186,7 @@ def _tested(
 
 
 def _dealt(joint: _Joint, replicates: int, seed: int) -> tuple[_Joint, FloatArray]:
-    """The items with their versions dealt anew, as patterns and samples x patterns: swapped at random where an item has
+    """The items, their versions dealt again, as patterns and samples x patterns: swapped at random where an item has
     votes under both, else dealt so that each version keeps its number of items."""
     a, b = joint.sides
     swapped = np.concatenate([b, a], axis=1)

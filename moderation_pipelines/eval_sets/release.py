@@ -463,7 +463,7 @@ class ReleaseDiff:
         return not any(changed)
 
     def summary(self) -> str:
-        """One line, e.g. «+12 items, -3 items, 2 labels changed»."""
+        """One line, e.g. ``+12 items, -3 items, 2 labels changed``."""
         parts = [
             f"+{len(self.added):,} items" if self.added else "",
             f"-{len(self.removed):,} items" if self.removed else "",

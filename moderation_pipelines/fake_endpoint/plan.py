@@ -10,7 +10,7 @@ from moderation_pipelines.foundation.errors import UserError, did_you_mean
 from moderation_pipelines.foundation.located_yaml import model_problems, parse_yaml, read_text
 from moderation_pipelines.policies.policy import Strict
 
-# Faults of a call are drawn anew for every attempt; those of an item hold for all its attempts.
+# Faults of a call are drawn again for every attempt; those of an item hold for all its attempts.
 CALL_FAULTS = (
     "rate_limited", "rate_limited_retry_after", "error_500", "error_503_retry_after", "reset", "reset_in_body", "stall",
     "slow_body", "garbage", "empty_body", "error_body", "truncated", "whitespace_loop", "prose", "unknown_label",

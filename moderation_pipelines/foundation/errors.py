@@ -1,6 +1,6 @@
 """What can go wrong, as types: mistakes a person can mend, and failures worth another try.
 
-A :class:`Problem` says what was wrong, where, and what would be right. Code that finds several collects
+A :class:`Problem` says what was wrong, where, and how to fix it. Code that finds several collects
 them all and raises one :class:`UserError`, so nobody mends mistakes one run at a time.
 """
 
@@ -38,7 +38,7 @@ class UserError(Exception):
 
 
 class ReadFailure(UserError):
-    """Something that should be readable is not. Never to be taken for «nothing there»."""
+    """Something that should be readable is not. Never to be taken for "nothing there"."""
 
 
 def nearest(word: str, known: Iterable[str]) -> str | None:

@@ -17,7 +17,7 @@ from moderation_pipelines.foundation.errors import Problem, UserError, did_you_m
 
 Step = str | int
 
-# Keys whose value may hold a secret by mistake: it is never shown; this says what would be right.
+# Keys whose value may hold a secret by mistake: it is never shown; this says how to fix it.
 SECRETIVE = {
     "api_key_env": "give the name of an environment variable in capitals, e.g. OPENAI_API_KEY",
     "base_url": "give an address like https://host/v1, without key or password",

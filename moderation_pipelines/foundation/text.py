@@ -27,5 +27,5 @@ def text_sha256(text: str) -> str:
 
 
 def side_of(text_hash: str, eval_share: float = 0.5) -> Side:
-    """The side of a text, for ever: eval for the lowest ``eval_share`` of the hash space, else development."""
+    """The side of a text, always the same: eval for the lowest ``eval_share`` of the hash space, else development."""
     return EVAL if int(text_hash[:12], 16) < eval_share * 16**12 else DEVELOPMENT

@@ -31,7 +31,7 @@ def shown(value: object) -> str:
 
 
 class Unfit(Exception):
-    """A value that does not fit its column: the rule and what would be right."""
+    """A value that does not fit its column: the rule and how to fix it."""
 
     def __init__(self, rule: str, message: str) -> None:
         super().__init__(message)

@@ -80,7 +80,7 @@ def landing_days(home: Home) -> dict[date, list[DropFile]]:
 
 
 def misplaced(home: Home) -> list[Problem]:
-    """Entries of the landing zone that no day will ever pick up, with what would be right."""
+    """Entries of the landing zone that no day will ever pick up, with how to fix it."""
     problems = []
     for feed in FEEDS.names:
         root = home.drops / feed

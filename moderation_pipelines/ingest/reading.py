@@ -32,7 +32,7 @@ _EMPTY = "the file is empty; deliver at least a header or one row, or leave the 
 
 
 class DropRejected(Exception):
-    """The file as a whole cannot be read. The message says why and what would be right."""
+    """The file as a whole cannot be read. The message says why and how to fix it."""
 
 
 @dataclass(slots=True)

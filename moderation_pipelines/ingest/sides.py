@@ -10,7 +10,7 @@ from moderation_pipelines.tables.store import write_text
 def pin_eval_share(home: Home, share: float) -> None:
     """Fix the share of the eval side when a home is first used. Raises :class:`UserError` when it was another.
 
-    Items stay on their side for ever: changing the share would put texts that were trained on into eval sets.
+    Items never change sides: changing the share would put texts that were trained on into eval sets.
     """
     file = home.warehouse / "_eval_share"
     if not file.exists():

@@ -37,7 +37,7 @@ def batches(
             answers = sum(b.settled for b in done.batches)
             err.print(f"{len(done.batches)} batches collected with {answers:,} answers; {done.open} still out.")
             for day in sorted({b.day for b in done.batches}):
-                err.print(escape(f"Score the day anew: modpipe run --home {place.root} --date {day}"))
+                err.print(escape(f"Score the day again: modpipe run --home {place.root} --date {day}"))
         if give_up is not None:
             waiting = {b.name: b for b in [*Batches(ledger).open(), *Batches(ledger).unfinished()]}
             if give_up not in waiting:

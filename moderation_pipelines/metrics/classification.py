@@ -2,7 +2,7 @@
 
 Every function takes weights of shape samples x items and returns one value per sample; NaN where undefined (a
 denominator of 0). Violating is the positive class. Weights of 1 give the textbook numbers. ``truth`` is 0 or 1 per
-item, or per sample and item: labels drawn anew for each sample.
+item, or per sample and item: labels drawn again for each sample.
 """
 
 from __future__ import annotations

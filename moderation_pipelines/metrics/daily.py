@@ -90,7 +90,7 @@ class Scored:
         return bootstrap_weights(len(self.truth), replicates, seed, self.weight, self.stratum)
 
     def samples_with_labels(self, replicates: int, seed: int) -> Iterator[tuple[FloatArray, FloatArray]]:
-        """Bootstrap samples with the reference labels drawn anew from their posterior: (weights, truth)."""
+        """Bootstrap samples with the reference labels drawn again from their posterior: (weights, truth)."""
         generator = np.random.default_rng(seed + 7)
         for weights in self.samples(replicates, seed):
             yield weights, (generator.random(weights.shape) < self.p_label).astype(np.float64)
@@ -345,7 +345,7 @@ def _beta_sums(judged: Scored, replicates: int, seed: int) -> dict[str, FloatArr
 
 
 def _label_replicates(judged: Scored, replicates: int, seed: int) -> dict[str, FloatArray]:
-    """Every label metric over samples of items whose labels are drawn anew."""
+    """Every label metric over samples of items whose labels are drawn again."""
     chunks = [
         of_sums(confusion_sums(weights, truth, judged.flagged))
         for weights, truth in judged.samples_with_labels(replicates, seed)

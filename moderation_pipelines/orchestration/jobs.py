@@ -42,7 +42,7 @@ def jobs(stages: Sequence[Stage], assets: Mapping[str, Sequence[dg.AssetsDefinit
         _job(
             REPEAT_DAY,
             everything - _ONCE - dg.AssetSelection.assets("eval_sets", "releases"),
-            "The whole line again for a day that is over: nothing is published, and nothing asked anew.",
+            "The whole line again for a day that is over: nothing is published, and nothing asked again.",
         ),
         _job(
             COLLECT_BATCHES,

@@ -79,7 +79,7 @@ def batch_sensor() -> dg.SensorDefinition:
         job_name=COLLECT_BATCHES,
         minimum_interval_seconds=60,
         default_status=dg.DefaultSensorStatus.RUNNING,
-        description="Collects a day's batches when one of them has ended, and scores the day anew.",
+        description="Collects a day's batches when one of them has ended, and scores the day again.",
     )
     def sense(context: dg.SensorEvaluationContext, pipeline: dg.ResourceParam[Pipeline]) -> dg.SensorResult:
         if not pipeline.home.ledger.exists() and "MODERATION_LEDGER" not in os.environ:

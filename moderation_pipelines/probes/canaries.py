@@ -62,7 +62,7 @@ def canary_row(task: ScoringTask, ledger: Ledger, day: date, ask: bool = True) -
 def canaries_table(
     tasks: Sequence[ScoringTask], ledger: Ledger, day: date, tell: Tell | None = None, silent: Collection[str] = ()
 ) -> pl.DataFrame:
-    """The ``canaries`` rows of a day. Judges with ``canary: 0`` are left out; the ``silent`` are not asked anew."""
+    """The ``canaries`` rows of a day. Judges with ``canary: 0`` are left out; the ``silent`` are not asked again."""
     rows = []
     for task in one_per_policy(tasks):
         if task.judge.canary:

@@ -14,7 +14,7 @@ LABEL = 150
 
 @dataclass(frozen=True)
 class RangeRow:
-    """One line of a dot-and-range chart. A None value is drawn as «undefined»."""
+    """One line of a dot-and-range chart. A None value is drawn as "undefined"."""
 
     label: str
     value: float | None

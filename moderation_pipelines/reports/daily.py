@@ -209,7 +209,7 @@ def _pair_charts(data: ReportData) -> list[Row]:
 
 
 def _slices(data: ReportData) -> list[Row]:
-    """Metric rows of every slicing that says more than «all»: several values, and verdicts in it."""
+    """Metric rows of every slicing that says more than "all": several values, and verdicts in it."""
     out = []
     for name in SLICES:
         rows = [{**row, "slice": name} for row in metric_rows(data, name) if row["accuracy"]["n"]]

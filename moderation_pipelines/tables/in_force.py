@@ -1,7 +1,7 @@
 """What was in force on each day: which policy text, prompt, judge file, setting and release. A day is a function of it.
 
 Recorded when a day is first run and kept from then on, so that an old day run again gives the same rows; a stated
-re-run records it anew. The bytes of every file lie under ``_objects/<sha256>``; without them the day is refused.
+re-run records it again. The bytes of every file lie under ``_objects/<sha256>``; without them the day is refused.
 """
 
 from __future__ import annotations

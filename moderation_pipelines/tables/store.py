@@ -1,4 +1,4 @@
-"""The one door to storage: read, list, write atomically, publish, lock.
+"""All access to storage: read, list, write atomically, publish, lock.
 
 Every place is a path or a ``file:`` URI. Nothing else opens, renames or removes data; a test holds that. A reader never
 sees half a file and half a folder: both come into being by one rename, after they were written and flushed.

@@ -212,7 +212,7 @@ def _schema_rule(table: Table) -> str:
 def _refusal(makes: Sequence[Table], run: DayRun) -> str:
     named = ", ".join(t.name for t in makes)
     return (
-        f"{named} of {run.day} cannot be made again: it asks judges anew, and later days were run since; "
+        f"{named} of {run.day} cannot be made again: it asks judges again, and later days were run since; "
         "its rows stay as they are"
     )
 

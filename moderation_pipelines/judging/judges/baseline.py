@@ -188,7 +188,7 @@ class BaselineTask(ScoringTask):
 
 
 class Baseline(JudgeKind):
-    """The built-in baseline: free, in process, trained anew when the development side changed."""
+    """The built-in baseline: free, in process, trained again when the development side changed."""
 
     name = "baseline"
     order = 0

@@ -215,7 +215,7 @@ def filter_signals(results: object) -> str | None:
 
 
 def refused_by_filter(status: int, body: object) -> Verdict | None:
-    """Azure's HTTP 400 «content_filter», with its severities as a signal; None if the body is another error."""
+    """Azure's HTTP 400 ``content_filter``, with its severities as a signal; None if the body is another error."""
     error = body.get("error") if isinstance(body, dict) else None
     error = error if isinstance(error, dict) else body if isinstance(body, dict) else {}
     inner = error.get("innererror")
