@@ -17,7 +17,8 @@ from datetime import date
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from moderation_pipelines.judging.calls.engine import Item, Job, relaxed_gc, run_async, score
+from moderation_pipelines.foundation.collector import relaxed_gc
+from moderation_pipelines.judging.calls.engine import Item, Job, run_async, score
 from moderation_pipelines.judging.capabilities import profile_of
 from moderation_pipelines.judging.judges_file import Endpoint, Judge
 from moderation_pipelines.judging.ledger.databases import SqliteDatabase

@@ -1,7 +1,6 @@
 """modpipe: the pipeline for people and scripts. Results go to standard output, messages to standard error."""
 
 import csv
-import gc
 import json
 import os
 import shutil
@@ -19,6 +18,7 @@ from rich.markup import escape
 from rich.progress import BarColumn, Progress, SpinnerColumn, TextColumn, TimeElapsedColumn
 
 from moderation_pipelines.cli.stage_commands import LineGroup
+from moderation_pipelines.foundation.collector import relaxed_gc
 from moderation_pipelines.foundation.errors import UserError
 from moderation_pipelines.foundation.home import Home, find_home, repository_root
 from moderation_pipelines.foundation.settings import Settings
@@ -33,10 +33,6 @@ app = typer.Typer(
     rich_markup_mode=None,
 )
 
-
-# Imports and Dagster's events make many small objects that stay: looking through them for cycles every 700 is a tenth
-# of a run's processor time, and finds nothing (docs/benchmarks.md).
-RARELY = (20_000, 20, 20)
 
 DayOption = Annotated[str | None, typer.Option(metavar="YYYY-MM-DD")]
 
@@ -551,9 +547,9 @@ def _ui_home(home: Path | None) -> Home:
 
 def main() -> None:
     """Entry point. Mistakes of people end in their messages and exit code 1, never in a traceback."""
-    gc.set_threshold(*RARELY)
     try:
-        app()
+        with relaxed_gc():
+            app()
     except UserError as error:
         for problem in error.problems:
             err.print(escape(str(problem) if problem.file != "modpipe" else problem.message), style="red")

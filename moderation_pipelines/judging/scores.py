@@ -13,6 +13,7 @@ import polars as pl
 
 from moderation_pipelines.consensus.tables import CONSENSUS
 from moderation_pipelines.eval_sets.release import Release
+from moderation_pipelines.foundation.collector import relaxed_gc
 from moderation_pipelines.foundation.errors import Problem
 from moderation_pipelines.foundation.home import Home
 from moderation_pipelines.ingest.tables import CONTENT
@@ -23,7 +24,6 @@ from moderation_pipelines.judging.calls.engine import (
     Progress,
     RunReport,
     note_unasked,
-    relaxed_gc,
     score,
     settled_items,
 )

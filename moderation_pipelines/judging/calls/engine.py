@@ -9,17 +9,16 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-import gc
 import os
 import random
 import time
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from contextlib import contextmanager
 from dataclasses import dataclass, field
 from datetime import date
 from typing import Any
 
+from moderation_pipelines.foundation.collector import relaxed_gc
 from moderation_pipelines.foundation.errors import UserError
 from moderation_pipelines.judging.calls.calls import Call, answered, backoff_seconds, next_step, unanswered
 from moderation_pipelines.judging.calls.gate import Gate, Stopped
@@ -144,17 +143,6 @@ def run_async(main: Any) -> Any:
         factory = None
     with asyncio.Runner(loop_factory=factory) as runner:
         return runner.run(main)
-
-
-@contextmanager
-def relaxed_gc() -> Iterator[None]:
-    """Fewer rounds of the garbage collector while many short-lived rows are made: nothing here is cyclic."""
-    before = gc.get_threshold()
-    gc.set_threshold(max(before[0], 50_000), before[1], before[2])
-    try:
-        yield
-    finally:
-        gc.set_threshold(*before)
 
 
 def score(
