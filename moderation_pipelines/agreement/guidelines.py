@@ -74,7 +74,7 @@ def guideline_comparisons(
 
 @dataclass(frozen=True)
 class _Joint:
-    """Joint patterns: an item's label counts under the one version, then under the other."""
+    """Joint patterns: an item's label counts under version a, then under version b."""
 
     counts: FloatArray
     items: FloatArray

@@ -50,7 +50,7 @@ def _run(frame: pl.DataFrame, expectations: Sequence[Expectation], id_column: st
     from great_expectations.expectations.expectation_configuration import ExpectationConfiguration
 
     context = _context()
-    # Plain Python objects: the one border where data leaves Polars.
+    # Plain Python objects: the only place where data leaves Polars.
     data = pd.DataFrame({c: pd.Series(frame[c].to_list(), dtype=_pandas_dtype(frame[c])) for c in frame.columns})
     source = context.data_sources.add_or_update_pandas(f"{suite}_source")
     batch = (

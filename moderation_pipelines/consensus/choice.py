@@ -1,4 +1,4 @@
-"""Which method labels a policy: the one that is right most often where gold exists, measured on gold it did not see."""
+"""Which method labels a policy: the most accurate on gold it was not fitted with."""
 
 from __future__ import annotations
 

@@ -70,23 +70,20 @@ def build_eval_sets(
         for spec in specs[policy.id]:
             if progress is not None:
                 progress(spec.name)
-            if policy.id in stray:
-                out.append(
-                    Published(spec.name, "broken", current_release(home, spec.name), [], reason=stray[policy.id])
-                )
-                continue
             try:
-                examples = example_hashes(home, policy)
-                candidate = candidate_for(home, policy, spec, history, examples)
-
-                def audit(c: Candidate, hashes: set[str] = examples) -> list[dict[str, object]]:
-                    return audit_release(c, hashes, eval_share)
-
-                out.append(publish(home, candidate, audit, validation_page))
+                if policy.id in stray:
+                    raise UserError(stray[policy.id])
+                out.append(_build_one(home, policy, spec, history, eval_share))
             except UserError as error:
                 current = current_release(home, spec.name)
                 out.append(Published(spec.name, "broken", current, [], reason=str(error)))
     return out
+
+
+def _build_one(home: Home, policy: Policy, spec: EvalSetSpec, history: History, eval_share: float) -> Published:
+    examples = example_hashes(home, policy)
+    candidate = candidate_for(home, policy, spec, history, examples)
+    return publish(home, candidate, lambda c: audit_release(c, examples, eval_share), validation_page)
 
 
 def validation_page(candidate: Candidate, version: str, results: list[dict[str, Any]]) -> str:

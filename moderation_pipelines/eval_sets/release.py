@@ -249,7 +249,8 @@ def release_sources(
 
 @dataclass(frozen=True)
 class Published:
-    """What became of a candidate: ``status`` is published, unchanged, empty or failed."""
+    """What became of an eval set: ``status`` is published, unchanged, empty, failed (its audit), or broken (nothing
+    could be built; ``reason`` says why)."""
 
     name: str
     status: str

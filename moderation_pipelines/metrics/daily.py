@@ -232,7 +232,7 @@ def slice_metrics(scored: Scored, replicates: int, seed: int) -> list[dict[str, 
 
 
 def _with_labels(interval: Interval, labelled: dict[str, FloatArray] | None, metric: str, n: int) -> Interval:
-    """The interval that includes label uncertainty: never narrower than the one that does not.
+    """The interval that includes label uncertainty: never narrower than the interval without it.
 
     Source: Rubin (1987), Multiple Imputation for Nonresponse in Surveys, chapter 3, as a bootstrap.
     """

@@ -61,7 +61,7 @@ class RunSummary:
 
 
 def dagster_home(home: Home, environ: dict[str, str] | None = None) -> Path:
-    """The DAGSTER_HOME to use: the one that is set, else the home's own, made with its ``dagster.yaml`` if missing."""
+    """The DAGSTER_HOME to use: the variable's value, else the home's own, made with its ``dagster.yaml`` if missing."""
     environ = dict(os.environ) if environ is None else environ
     given = environ.get("DAGSTER_HOME")
     folder = Path(given).expanduser().resolve() if given else home.dagster_home

@@ -471,7 +471,7 @@ def agreement_rows(data: ReportData, policy: str) -> list[Row]:
         row[r["coefficient"]] = r
     rows = list(out.values())
     lone = {s for s in ("locale", "pool", "guideline", "surface") if sum(r["slice"] == s for r in rows) == 1}
-    # A slicing with the one value "unknown" says nothing that "all" does not.
+    # A slicing whose only value is "unknown" says nothing that "all" does not.
     return [
         r
         for r in rows

@@ -32,7 +32,7 @@ LEFT_OUT = Table(
 
 @dataclass
 class Tally:
-    """Rows of one subject through the filters of one step. Each rule's rows in are the rows out of the one before."""
+    """Rows of one subject through the filters of one step. Rows into a rule are the rows out of the previous rule."""
 
     stage: str
     subject: str

@@ -1,4 +1,4 @@
-"""Which votes count in a window of days: the one answer, for consensus, agreement and rater cards alike."""
+"""Which votes count in a window of days: asked by consensus, agreement and rater cards."""
 
 from __future__ import annotations
 

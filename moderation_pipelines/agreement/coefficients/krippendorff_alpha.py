@@ -11,7 +11,7 @@ from moderation_pipelines.votes.scale import agreement_weights
 
 
 def rows(given: Given) -> Iterator[Computed]:
-    """The alpha of the scale, then the one of each metric."""
+    """Alpha with the metric of the scale, then alpha with each metric the scale allows."""
     scale = given.scale
     places = None if scale.positions is None else scale.places
     metrics: dict[str, Metric | FloatArray] = {"nominal": "nominal"}

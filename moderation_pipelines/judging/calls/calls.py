@@ -1,4 +1,4 @@
-"""What a call came to, and what to do about it: the one place that decides about retries. Plain functions."""
+"""Outcome of a call and what to do next; every decision about retries is made here. Plain functions."""
 
 from __future__ import annotations
 

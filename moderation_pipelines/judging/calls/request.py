@@ -32,7 +32,7 @@ class Request:
         return self.claim.key
 
     def holds(self, more: int) -> None:
-        """Its next call may cost more than the one before."""
+        """Hold more money: the next call may cost more than the last."""
         if more:
             self.claim = replace(self.claim, hold=self.claim.hold + more)
 

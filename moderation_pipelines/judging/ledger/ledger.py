@@ -354,7 +354,7 @@ class Ledger:
         return results
 
     def _settled_meanwhile(self, claims: Mapping[bytes, Claim]) -> set[bytes]:
-        """Which of the requests are settled; not those whose answer is still the one that is to be asked for again."""
+        """Which of the requests are settled; not those whose stored answer is to be asked for again."""
         if all(c.seen is None for c in claims.values()):
             return self.known_keys(list(claims))
         return {k for k, answer in self.known(list(claims)).items() if claims[k].seen != answer.created_at}
