@@ -43,7 +43,7 @@ format: $(STAMP)  ## Format the code
 	@$(BIN)/ruff format .
 	@$(BIN)/ruff check --fix .
 
-docs: $(STAMP)  ## Write docs/tables.md anew from the table schemas
+docs: $(STAMP)  ## Write docs/tables.md from the table schemas
 	@$(BIN)/python tools/tables_page.py > docs/tables.md
 
 bench-stats: $(STAMP)  ## Measure agreement and consensus at 1, 10 and 100 million votes (20 minutes, 4 GiB of disk)

@@ -8,7 +8,9 @@ import re
 import subprocess
 import sys
 import zipfile
+from collections.abc import Iterator
 from dataclasses import replace
+from datetime import date
 from importlib.metadata import EntryPoint
 from pathlib import Path
 
@@ -21,8 +23,10 @@ from moderation_pipelines.foundation.registry import resolve
 from moderation_pipelines.ingest.tables import DROPS
 from moderation_pipelines.metrics.metric import Metric
 from moderation_pipelines.orchestration.stages import _of_package, all_stages, all_tables
+from moderation_pipelines.rendering.section import Advice, Grid, Note, Section
+from moderation_pipelines.reports.daily import write_report
 from moderation_pipelines.tables.warehouse import Warehouse
-from moderation_pipelines.wiring.stage import sources_version
+from moderation_pipelines.wiring.stage import Stage, sources_version
 from moderation_pipelines_tests.conftest import DAY, HARASSMENT, ROOT, SmallHome, modpipe
 
 OUTSIDE = ROOT / "moderation_pipelines_tests" / "outside"
@@ -268,19 +272,59 @@ def test_a_stage_of_another_package_that_cannot_be_loaded_is_named() -> None:
             _of_package(EntryPoint("hello", value, "moderation_pipelines.stage"))
 
 
+def _fine(warehouse: Warehouse, day: date) -> Section:
+    return Section("fine", "A fine section", [Note("fine-note", "It stands.")])
+
+
+def _unrenderable(warehouse: Warehouse, day: date) -> Section:
+    return Section("odd", "An odd section", [Grid("odd-grid", ["n"], [1])])  # type: ignore[list-item] # no row at all
+
+
+def _half_advice(warehouse: Warehouse, day: date) -> Iterator[Advice]:
+    yield Advice("half", "Never shown", "nobody")
+    raise KeyError("a text of an item")
+
+
+def test_every_section_and_advice_of_a_stage_fails_alone(small: SmallHome) -> None:
+    here = f"{__name__}:"
+    stage = Stage(
+        "hello",
+        "Sections, good and bad.",
+        sections=(f"{here}_raises", f"{here}_unrenderable", f"{here}_nosuch", f"{here}_fine"),
+        advice=(f"{here}_half_advice", f"{here}_good_advice"),
+    )
+    small.ingest()
+    report = write_report(small.home, small.policies, DAY, small.settings, stages=[stage])
+    assert list(report.broken) == [
+        "section _raises of stage hello could not be made: KeyError",
+        "section _unrenderable of stage hello could not be made: TypeError",
+        "section _nosuch of stage hello could not be made: AttributeError",
+        "advice _half_advice of stage hello could not be made: KeyError",
+    ]
+    page = report.html.read_text()
+    assert "A fine section" in page
+    assert "Do this. Owner: somebody." in page
+    assert "An odd section" not in page
+    assert "Never shown" not in page
+
+
+def _good_advice(warehouse: Warehouse, day: date) -> list[Advice]:
+    return [Advice("good", "Do this", "somebody")]
+
+
 def test_a_stage_that_cannot_check_its_files_is_told_and_the_others_go_on(small: SmallHome) -> None:
     broken = replace(all_stages()[0], name="broken", problems="moderation_pipelines_tests.test_house:_raises")
     (problem,) = broken.home_problems(small.home)
     assert problem.message == "stage broken cannot check its files (KeyError)"
 
 
-def _raises(_: Home) -> list[Problem]:
+def _raises(*_: object) -> list[Problem]:
     raise KeyError("x")
 
 
 def test_a_metric_of_an_unknown_denominator_is_refused() -> None:
     with pytest.raises(ValueError, match='denominator "unflaged" is not known; did you mean "unflagged"'):
-        Metric("npv", 500, denominator="unflaged")  # type: ignore[arg-type]
+        Metric("npv", 500, denominator="unflaged")  # type: ignore[arg-type] # misspelt on purpose
 
 
 def test_the_code_version_of_a_stage_sees_its_folders(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

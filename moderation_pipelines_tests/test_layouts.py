@@ -65,7 +65,9 @@ def test_bringing_it_over_keeps_every_row_and_since_when_it_is_known(old: Home, 
     assert (again.stdout, again.stderr) == ("the warehouse has layout 2 already\n", "")
     # A copy with new times of its files is known since when the first was.
     copy = Home(shutil.copytree(old.root, tmp_path / "copy", copy_function=shutil.copyfile))
-    assert Warehouse(copy).partition(VOTES, Warehouse(copy).days(VOTES)[0]).known_at == known.known_at  # type: ignore[union-attr]
+    copied = Warehouse(copy).partition(VOTES, Warehouse(copy).days(VOTES)[0])
+    assert copied is not None
+    assert copied.known_at == known.known_at
 
 
 def test_a_column_of_another_type_is_told_and_cast_where_nothing_is_lost(old: Home) -> None:

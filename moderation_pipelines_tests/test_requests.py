@@ -18,7 +18,7 @@ from moderation_pipelines.judging.calls.request import Request
 from moderation_pipelines.judging.judges_file import Endpoint
 from moderation_pipelines.judging.ledger.databases import SqliteDatabase
 from moderation_pipelines.judging.ledger.ledger import Ledger, Settlement
-from moderation_pipelines.judging.ledger.records import Attempt, Claim, Failure
+from moderation_pipelines.judging.ledger.records import Attempt, Billed, Claim, Failure
 from moderation_pipelines.judging.ledger.writer import LedgerWriter
 
 DAY = date(2026, 3, 2)
@@ -131,7 +131,7 @@ def test_a_dearer_second_call_needs_room_in_both_budgets(tmp_path: Path) -> None
 
 
 @given(st.lists(st.tuples(st.integers(1, 60), st.sampled_from(["yes", "maybe", "no"])), min_size=1, max_size=12))
-def test_a_run_never_spends_more_than_its_budget(calls: list[tuple[int, str]]) -> None:
+def test_a_run_never_spends_more_than_its_budget(calls: list[tuple[int, Billed]]) -> None:
     class Willing:
         """Grants every claim: only the run's own budget is looked at."""
 
@@ -140,11 +140,11 @@ def test_a_run_never_spends_more_than_its_budget(calls: list[tuple[int, str]]) -
 
     async def use() -> int:
         spending = Spending()
-        purse = Purse(Willing(), 100, spending)  # type: ignore[arg-type]
+        purse = Purse(Willing(), 100, spending)  # type: ignore[arg-type] # only claim() is called
         granted = await purse.take(claims(*(hold for hold, _ in calls)))
         for claim, (hold, billed), result in zip(claims(*(h for h, _ in calls)), calls, granted, strict=True):
             if result == "go":
-                purse.count(billed, hold)  # type: ignore[arg-type]
+                purse.count(billed, hold)
                 purse.put_back(claim)
         more = await purse.take([Claim(b"m" * 16, 101 - spending.spent - spending.maybe)])
         assert more == ["budget_usd_per_run"]

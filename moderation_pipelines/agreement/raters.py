@@ -18,7 +18,8 @@ _MANY_PAIRS = 20_000_000
 
 @dataclass(frozen=True)
 class Estimate:
-    """A value with its standard error as published, and the one its interval rests on. NaN where undefined."""
+    """A value; its standard error as published (``se``) and as its interval takes it (``interval_se``). NaN where
+    undefined."""
 
     value: float
     se: float
@@ -128,7 +129,7 @@ def rater_pairs(votes: ItemVotes) -> list[RaterPairs]:
 
 
 def _pairs_of_block(block: Block, n_labels: int) -> tuple[IntArray, IntArray, IntArray, IntArray]:
-    """item, slice, cell of the one and cell of the other vote, the rater with the lower code first."""
+    """item, slice, cell of the first and of the second vote; the rater with the lower code is first."""
     item_of, cells = block.item_of_vote, block.cells.astype(np.int64)
     items, firsts, seconds = [], [], []
     for step in range(1, int(block.votes.max(initial=1))):

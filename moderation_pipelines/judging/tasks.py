@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field, replace
 from datetime import date
@@ -46,9 +47,8 @@ class Asked:
         return self.made[name]
 
 
-class JudgeKind:
-    """A kind of judge. This one is asked over the wire at an OpenAI-compatible endpoint; others differ in what they
-    say.
+class JudgeKind(ABC):
+    """A kind of judge. What is not overridden describes one that is asked at an OpenAI-compatible endpoint.
 
     ``name``: the kind, as the registry knows it. ``is_paid``: whether asking costs: only then it is planned, batched,
     and asked again by probes.
@@ -58,9 +58,9 @@ class JudgeKind:
     order: int = 1
     is_paid: bool = True
 
+    @abstractmethod
     def tasks(self, asked: Asked, release: Release, policy: Policy) -> tuple[list[ScoringTask], list[str]]:
         """The tasks of this kind on a release, and notes on what cannot be scored."""
-        raise NotImplementedError
 
     def asked(self, task: ScoringTask) -> str:
         """Who is asked, as part of a request's identity."""

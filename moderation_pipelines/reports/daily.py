@@ -2,17 +2,20 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, field
 from datetime import date
 from pathlib import Path
 from typing import Any
 
 import polars as pl
+from markupsafe import Markup
 
 from moderation_pipelines import __version__
 from moderation_pipelines.agreement.notes import FEW_ITEMS
 from moderation_pipelines.foundation.home import Home
+from moderation_pipelines.foundation.registry import resolve
 from moderation_pipelines.foundation.settings import Settings
 from moderation_pipelines.judging.judges_file import BASELINE
 from moderation_pipelines.metrics.daily import CONFIDENCE_ORDER
@@ -21,7 +24,7 @@ from moderation_pipelines.policies.policy import Policies
 from moderation_pipelines.rendering.charts import RangeRow, agreement_matrix, confusion_chart, range_chart, stacked_bars
 from moderation_pipelines.rendering.pages import decimal, render, span
 from moderation_pipelines.rendering.pages_of_sections import section_html, section_markdown, section_sheets
-from moderation_pipelines.rendering.section import Advice, Section
+from moderation_pipelines.rendering.section import Advice, Grid, Section
 from moderation_pipelines.reports.data import SURE, ReportData, Row, agreement_rows, metric_rows, report_data
 from moderation_pipelines.reports.workbook import write_workbook
 from moderation_pipelines.tables.store import write_text
@@ -59,12 +62,9 @@ def write_report(
     ``broken``; it takes no other with it.
     """
     data = report_data(home, policies, day, settings, notes)
-    sections, advice, broken = of_stages(stages, Warehouse(home), day)
-    data.todo += [advice_line(a) for a in advice]
-    values = page_values(data) | {
-        "sections_html": [section_html(s) for s in sections],
-        "sections_markdown": [section_markdown(s) for s in sections],
-    }
+    parts = stage_parts(stages, Warehouse(home), day)
+    data.todo += parts.advice
+    values = page_values(data) | {"sections_html": parts.html, "sections_markdown": parts.markdown}
     folder = home.reports / str(day)
     report = Report(
         data,
@@ -72,30 +72,53 @@ def write_report(
         folder / "report.md",
         folder / "report.xlsx",
         render("report.md", values),
+        tuple(parts.broken),
     )
     write_text(report.html, render("report.html", values))
     write_text(report.markdown, report.markdown_text)
-    write_workbook(data, report.workbook, {n: g for s in sections for n, g in section_sheets(s).items()})
-    return replace(report, broken=tuple(broken))
+    write_workbook(data, report.workbook, parts.sheets)
+    return report
 
 
-def of_stages(
-    stages: Sequence[Stage], warehouse: Warehouse, day: date
-) -> tuple[list[Section], list[Advice], list[str]]:
-    """Sections and advice of every stage, and a line for each stage whose could not be made."""
-    sections: list[Section] = []
-    advice: list[Advice] = []
-    broken: list[str] = []
+@dataclass(frozen=True)
+class StageParts:
+    """What the stages add to a report: sections rendered, advice as lines, and a line for each part that failed."""
+
+    html: list[Markup] = field(default_factory=list)
+    markdown: list[str] = field(default_factory=list)
+    sheets: dict[str, Grid] = field(default_factory=dict)
+    advice: list[str] = field(default_factory=list)
+    broken: list[str] = field(default_factory=list)
+
+    @contextmanager
+    def alone(self, what: str, stage: str) -> Iterator[None]:
+        """A part that fails in the block is noted; the others go on."""
+        try:
+            yield
+        except Exception as error:  # noqa: BLE001 - functions of other packages may raise anything
+            self.broken.append(f"{what} of stage {stage} could not be made: {type(error).__name__}")
+
+
+def stage_parts(stages: Sequence[Stage], warehouse: Warehouse, day: date) -> StageParts:
+    """Sections and advice of every stage, each on its own."""
+    parts = StageParts()
     for stage in stages:
-        for what, make, into in (
-            ("sections", stage.made_sections, sections),
-            ("advice", stage.given_advice, advice),
-        ):
-            try:
-                into += make(warehouse, day)  # type: ignore[operator]
-            except Exception as error:  # noqa: BLE001 - a section fails alone, whatever it raises
-                broken.append(f"{what} of stage {stage.name} could not be made: {type(error).__name__}")
-    return sections, advice, broken
+        for reference in stage.sections:
+            with parts.alone(f"section {_function(reference)}", stage.name):
+                section: Section | None = resolve(reference)(warehouse, day)
+                if section is not None:
+                    html, markdown, sheets = section_html(section), section_markdown(section), section_sheets(section)
+                    parts.html.append(html)
+                    parts.markdown.append(markdown)
+                    parts.sheets.update(sheets)
+        for reference in stage.advice:
+            with parts.alone(f"advice {_function(reference)}", stage.name):
+                parts.advice.extend([advice_line(a) for a in resolve(reference)(warehouse, day)])
+    return parts
+
+
+def _function(reference: str) -> str:
+    return reference.rpartition(":")[2]
 
 
 def advice_line(advice: Advice) -> str:

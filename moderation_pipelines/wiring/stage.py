@@ -9,7 +9,6 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Iterator
 from dataclasses import dataclass, field
-from datetime import date
 from functools import cache
 from importlib.resources import files
 from importlib.resources.abc import Traversable
@@ -18,9 +17,7 @@ from typing import Any, Literal
 from moderation_pipelines.foundation.errors import Problem
 from moderation_pipelines.foundation.home import Home
 from moderation_pipelines.foundation.registry import resolve
-from moderation_pipelines.rendering.section import Advice, Section
 from moderation_pipelines.tables.table import Table
-from moderation_pipelines.tables.warehouse import Warehouse
 
 Phase = Literal["day", "line"]
 
@@ -88,13 +85,6 @@ class Stage:
             return [] if self.problems is None else list(resolve(self.problems)(home))
         except Exception as error:  # noqa: BLE001 - a stage of another package that fails is told, the others go on
             return [Problem("prompts", None, f"stage {self.name} cannot check its files ({type(error).__name__})")]
-
-    def made_sections(self, warehouse: Warehouse, day: date) -> list[Section]:
-        made = (resolve(reference)(warehouse, day) for reference in self.sections)
-        return [section for section in made if section is not None]
-
-    def given_advice(self, warehouse: Warehouse, day: date) -> list[Advice]:
-        return [advice for reference in self.advice for advice in resolve(reference)(warehouse, day)]
 
 
 def _sources(folder: Traversable, within: str = "") -> Iterator[tuple[str, bytes]]:

@@ -79,11 +79,6 @@ def advice(warehouse: Warehouse, of: date) -> Sequence[Advice]:
     return [Advice("toys_few", "Get more toys", "toy owner", float(n), None, None, n)]
 
 
-def broken_section(warehouse: Warehouse, of: date) -> Section | None:
-    """A section that cannot be made."""
-    raise ZeroDivisionError
-
-
 def say(n: int = 1) -> None:
     """Say toy."""
     typer.echo("toy " * n)
