@@ -36,7 +36,7 @@ from moderation_pipelines.tables.in_force import IN_FORCE, RELEASE, UNUSABLE, ho
 from moderation_pipelines.tables.warehouse import Warehouse, _footer
 from moderation_pipelines.votes.tables import VOTES
 from moderation_pipelines.wiring.pipeline import Pipeline
-from moderation_pipelines_tests.conftest import DAY, HARASSMENT, SmallHome
+from moderation_pipelines_tests.conftest import DAY, HARASSMENT, LEVELS, SmallHome
 
 NEXT = DAY + timedelta(days=1)
 JUDGES = """\
@@ -203,6 +203,32 @@ def test_releases_of_one_day_are_kept_and_compared(old: SmallHome) -> None:
     # The report speaks of the release in force.
     report = (old.home.reports / str(NEXT) / "report.md").read_text()
     assert "v0003" in report
+
+
+@pytest.mark.parametrize(
+    ("file", "change"),
+    [
+        ("prompts/harassment/policy.yaml", ("scale: nominal", "scale: no")),
+        ("prompts/judges.yaml", ("model: m", "modell: m")),
+        ("prompts/harassment/v1.md", (None, "{{ nothing_known }}")),
+    ],
+)
+def test_what_cannot_be_asked_now_keeps_the_rows_it_has(
+    old: SmallHome, file: str, change: tuple[str | None, str]
+) -> None:
+    def verdicts() -> pl.DataFrame:
+        key = ["judge_id", "eval_set", "version", "item_id", "outcome", "label"]
+        return old.warehouse.scan(SCORES, [NEXT]).select(key).sort(key).collect()
+
+    before, metrics = verdicts(), old.warehouse.scan(METRICS, [NEXT]).collect()
+    assert before["judge_id"].n_unique() == 2
+    old.write("prompts/levels/policy.yaml", LEVELS)
+    path = old.home.root / file
+    old.write(file, change[1] if change[0] is None else path.read_text().replace(change[0], change[1]))
+    assert change[1] in path.read_text()
+    assert run_line(old.home, old.settings, only=NEXT).failed != []
+    assert verdicts().equals(before)
+    assert old.warehouse.scan(METRICS, [NEXT]).collect().equals(metrics)
 
 
 # Late files, and what rests on what

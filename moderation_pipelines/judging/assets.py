@@ -8,10 +8,10 @@ import polars as pl
 from moderation_pipelines.auditing.results import write_audit
 from moderation_pipelines.eval_sets.asked import asked_releases, in_force
 from moderation_pipelines.judging.batch import collect
-from moderation_pipelines.judging.earlier import earlier_scores
 from moderation_pipelines.judging.expectations import audit_scores, scores_expectations
 from moderation_pipelines.judging.judge_runs import answered_badly, filtered_much, judge_runs_table
 from moderation_pipelines.judging.judges_file import load_judges_leniently
+from moderation_pipelines.judging.kept import kept_scores
 from moderation_pipelines.judging.ledger.ledger import open_ledger
 from moderation_pipelines.judging.scores import batches_table, day_tasks, score_day, submit_day
 from moderation_pipelines.judging.tables import BATCHES, JUDGE_RUNS, SCORES
@@ -89,15 +89,15 @@ def batches(run: DayRun) -> Iterator[Made | Checked]:
 
 
 def scoring(run: DayRun) -> Iterator[Made | Checked]:
-    """Every judge on every release the day was asked about. Rows of its earlier releases are kept."""
+    """Every judge on every release the day was asked about. Rows it has of what is not asked now are kept."""
     home, day = run.home, run.date
     with open_ledger(home.ledger) as ledger:
         releases = asked_releases(home, usable_policies(home), run.warehouse, day)
         tasks, notes, problems = day_tasks(home, run.warehouse, in_force(releases), day)
         done = score_day(tasks, ledger, day, run.tell, run.pipeline.retry_errors)
         runs = judge_runs_table(done.tasks, done.scores, ledger, day)
-        before, runs_before = earlier_scores(home, run.warehouse, ledger, day, releases)
-    scores, runs = pl.concat([done.scores, before]), pl.concat([runs, runs_before])
+        kept, runs_kept = kept_scores(home, run.warehouse, ledger, day, releases, tasks)
+    scores, runs = pl.concat([done.scores, kept]), pl.concat([runs, runs_kept])
     results = (
         audit_scores(done.scores, sorted({t.judge_id for t in tasks}), sum(t.rows for t in tasks)) if tasks else []
     )
