@@ -9,7 +9,7 @@ export GX_ANALYTICS_ENABLED := false
 export DAGSTER_DISABLE_TELEMETRY := yes
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo ui test test-long lint format docs bench-stats bench-scoring lock clean
+.PHONY: help setup demo ui test test-long simulations lint format docs bench-stats bench-scoring lock clean
 
 help:  ## List the verbs
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  make %-11s %s\n", $$1, $$2}'
@@ -27,10 +27,13 @@ ui: $(STAMP)  ## Open the Dagster UI on 127.0.0.1 (PORT=3000; MODERATION_HOME ch
 	@$(BIN)/modpipe ui --port $(PORT)
 
 test: $(STAMP)  ## Run the test suite (minutes; the long tests are apart)
-	@$(BIN)/python -m pytest -m "not slow and not browser"
+	@$(BIN)/python -m pytest -m "not slow and not browser and not simulation and not outside"
 
-test-long: $(STAMP)  ## Run the long tests: browser, and real homes end to end
-	@$(BIN)/python -m pytest -m "slow or browser"
+test-long: $(STAMP)  ## Run the long tests: browser, real homes end to end, simulations at a tenth
+	@$(BIN)/python -m pytest -m "(slow or browser or simulation) and not outside"
+
+simulations: $(STAMP)  ## Run the simulations at full size and write docs/simulations.md (an hour)
+	@SIMULATIONS=full $(BIN)/python -m pytest -m simulation
 
 lint: $(STAMP)  ## Formatter, linter, type checker, floors, dead links in the docs
 	@$(BIN)/ruff format --check .

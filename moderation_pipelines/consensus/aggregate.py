@@ -36,4 +36,4 @@ def aggregate(
     if gold is not None:
         label = np.where(gold >= 0, gold, label)
         posterior = np.where((gold >= 0)[:, None], np.eye(votes.n_labels)[np.maximum(gold, 0)], posterior)
-    return Aggregate(posterior, label, made.iterations, made.converged, made.confusion)
+    return Aggregate(posterior, label, made.iterations, made.converged)

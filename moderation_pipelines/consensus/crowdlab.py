@@ -70,7 +70,7 @@ def crowdlab(votes: VoteMatrix, probabilities: FloatArray) -> Crowdlab:
 
     spread = np.full((k, k), (1 - likelihood) / max(k - 1, 1))
     np.fill_diagonal(spread, likelihood)
-    onto = (rater_weight[:, None, None] * spread).reshape(votes.n_cells, k)
+    onto = rater_weight[votes.cell_raters][:, None] * spread[votes.cell_labels]
     mass = np.where(given[:, None], judge_weight * np.nan_to_num(probabilities), 0.0)
     for chunk in votes.chunks:
         mass[chunk.items] += chunk.votes @ onto

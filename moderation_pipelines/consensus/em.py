@@ -1,13 +1,16 @@
 """Expectation maximisation for models in which a vote depends on the true label and the rater alone.
 
 Dawid-Skene, the one-coin model and MACE differ only in how a rater's confusion matrix is made from expected counts;
-everything else is here. Gold items stay fixed, the penalised log-likelihood never falls, and the same votes give the
-same fit.
+everything else is here. Gold items stay fixed, the objective never falls, and the same votes give the same fit.
+
+Tables have one row per cell, a rater with a label that this rater gave: memory follows the votes, however many raters
+and labels there are.
 """
 
 from __future__ import annotations
 
 from dataclasses import dataclass
+from functools import cached_property
 from typing import Protocol
 
 import numpy as np
@@ -17,32 +20,41 @@ from moderation_pipelines.votes.matrix import Chunk, VoteMatrix
 
 
 class ConfusionModel(Protocol):
-    """How confusion matrices come from counts. ``counts``: raters x given x true, expected votes."""
+    """How confusion matrices come from counts. ``counts``: cells x true label, expected votes."""
 
     def maximise(self, counts: FloatArray) -> FloatArray:
-        """The confusion matrices, raters x given x true; columns sum to 1, no entry 0."""
+        """What a vote in a cell adds to the logarithm of each true label: cells x true label, finite."""
 
     def log_prior(self) -> float:
-        """Logarithm of the parameters' prior density, up to a constant, at the last maximum."""
+        """What the parameters add to the objective, up to a constant, at the last maximum."""
+
+    def confusion(self) -> FloatArray:
+        """The confusion matrices at the last maximum, raters x true label x given label; rows sum to 1."""
 
 
 @dataclass(frozen=True)
 class Fit:
     """A fitted model.
 
-    ``posterior``: items x labels, rows sum to 1. ``confusion``: raters x true label x given label, rows sum to 1.
-    ``prior``: share of each true label. ``log_likelihood``: penalised, after every iteration; it never falls.
+    ``posterior``: items x labels, rows sum to 1. ``prior``: share of each true label. ``log_likelihood``: the objective
+    after every iteration, which never falls: the penalised log-likelihood, or a lower bound of the log evidence for a
+    model that averages over its parameters.
     """
 
     posterior: FloatArray
-    confusion: FloatArray
     prior: FloatArray
     log_likelihood: tuple[float, ...]
     converged: bool
+    model: ConfusionModel
 
     @property
     def iterations(self) -> int:
         return len(self.log_likelihood)
+
+    @cached_property
+    def confusion(self) -> FloatArray:
+        """Raters x true label x given label, rows sum to 1: dense, so for few raters or few labels."""
+        return self.model.confusion()
 
 
 def expectation_maximisation(
@@ -69,14 +81,13 @@ def expectation_maximisation(
     counts = votes.tally(posterior)
     label_mass = posterior.sum(axis=0)
     history: list[float] = []
-    prior, table = np.full(n_labels, 1 / n_labels), np.zeros((votes.n_raters, n_labels, n_labels))
+    prior = np.full(n_labels, 1 / n_labels)
     for _ in range(max_iterations):
         if class_prior is None:
             prior = np.maximum(label_mass + pseudo_items, 1e-300) / max(n_items + pseudo_items * n_labels, 1e-300)
         else:
             prior = class_prior
-        table = model.maximise(counts)
-        by_cell = np.log(table).reshape(votes.n_cells, n_labels)
+        by_cell = model.maximise(counts)
         log_prior = np.log(prior)
 
         def expect(chunk: Chunk, by_cell: FloatArray = by_cell, log_prior: FloatArray = log_prior) -> _Expected:
@@ -84,13 +95,12 @@ def expectation_maximisation(
 
         parts = votes.each(expect)
         counts = sum((p.counts for p in parts), np.zeros((votes.n_cells, n_labels)))
-        counts = counts.reshape(votes.n_raters, n_labels, n_labels)
         label_mass = sum((p.label_mass for p in parts), np.zeros(n_labels))
         penalty = model.log_prior() + (pseudo_items * float(log_prior.sum()) if class_prior is None else 0.0)
         history.append(float(sum(p.log_likelihood for p in parts)) + penalty)
         if len(history) > 1 and history[-1] - history[-2] < tolerance * max(votes.n_votes, 1):
-            return Fit(posterior, table.transpose(0, 2, 1), prior, tuple(history), True)
-    return Fit(posterior, table.transpose(0, 2, 1), prior, tuple(history), False)
+            return Fit(posterior, prior, tuple(history), True, model)
+    return Fit(posterior, prior, tuple(history), False, model)
 
 
 @dataclass(frozen=True)
@@ -124,7 +134,6 @@ def _expected(
     return _Expected(chunk.votes.T @ joint, joint.sum(axis=0), known + free)
 
 
-def pooled_confusion(votes: VoteMatrix, posterior: FloatArray) -> FloatArray:
-    """The confusion matrix of all raters together against a posterior, given x true; columns sum to 1."""
-    pooled = votes.tally(posterior).sum(axis=0) + 0.1 + np.eye(votes.n_labels)
-    return np.asarray(pooled / pooled.sum(axis=0, keepdims=True))
+def pooled_counts(votes: VoteMatrix, posterior: FloatArray) -> FloatArray:
+    """All raters' votes together against a posterior: given label x true label, expected votes."""
+    return votes.label_sums(votes.tally(posterior))

@@ -81,7 +81,7 @@ class _Glad:
         votes = self.votes
         cells = votes.cells[votes.starts[chunk.first] : votes.starts[chunk.end]]
         item = np.repeat(np.arange(chunk.end - chunk.first), votes.votes[chunk.items])
-        return item, cells // votes.n_labels, cells % votes.n_labels
+        return item, votes.raters_of(cells), votes.labels_of(cells)
 
     def look(self, ability: FloatArray, log_easiness: FloatArray, prior: FloatArray) -> _State:
         """Expectation step and penalised log-likelihood at given parameters."""

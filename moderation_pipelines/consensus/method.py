@@ -21,15 +21,13 @@ Fitter = Callable[[VoteMatrix, IntArray | None, bool, int], "Aggregate"]
 class Aggregate:
     """``posterior``: items x labels. ``label``: index per item, -1 where tied or without votes.
 
-    ``iterations`` and ``converged`` of the fit; None for methods that need none. ``confusion``: raters x true x given,
-    for the methods that estimate it.
+    ``iterations`` and ``converged`` of the fit; None for methods that need none.
     """
 
     posterior: FloatArray
     label: IntArray
     iterations: int | None = None
     converged: bool | None = None
-    confusion: FloatArray | None = None
 
 
 @dataclass(frozen=True)
@@ -58,6 +56,6 @@ def confusion_method(name: str, order: int, fit: Callable[..., Fit]) -> Method:
     def fitted(votes: VoteMatrix, gold: IntArray | None, ordinal: bool, restarts: int) -> Aggregate:
         found = fit(votes, gold, restarts=restarts if votes.n_votes <= _MANY_VOTES else 1)
         label = decided(found.posterior, ordinal)
-        return Aggregate(found.posterior, label, found.iterations, found.converged, found.confusion)
+        return Aggregate(found.posterior, label, found.iterations, found.converged)
 
     return Method(name, order, fitted)

@@ -14,7 +14,7 @@ from moderation_pipelines.consensus.method import METHODS
 from moderation_pipelines.ingest.vote_files import FileVotes, votes_of_file
 from moderation_pipelines.stats.arrays import IntArray
 from moderation_pipelines.votes.by_item import Prepare, item_votes
-from moderation_pipelines.votes.matrix import VoteMatrix, matrix_of
+from moderation_pipelines.votes.matrix import matrix_of
 from moderation_pipelines.votes.scale import Kind, Scale, scale_of, scale_of_labels
 
 
@@ -55,7 +55,7 @@ def _labelled(counted: FileVotes, scale: Scale, method: str, ordered: bool) -> p
     if items.is_empty():
         empty = {"label": pl.String, "method": pl.String, "probability": pl.Float64, "n_votes": pl.Int64}
         return pl.DataFrame(schema={**dict.fromkeys(counted.unit, pl.String), **empty})
-    matrix = _with_items(matrix_of(grouped), items.height)
+    matrix = matrix_of(grouped).with_items(items.height)
     fixed = _fixed(items, gold, unit, index)
     made = aggregate(matrix, method, fixed, ordered)
     names = pl.Series([*scale.labels, None], dtype=pl.String)
@@ -81,10 +81,3 @@ def _fixed(items: pl.DataFrame, gold: pl.DataFrame, unit: list[str], index: Mapp
 def _one_anonymous_rater(prepare: Prepare, columns: Sequence[str]) -> Prepare:
     rater = pl.col("rater_id").fill_null("") if "rater_id" in columns else pl.lit("")
     return lambda part: prepare(part).with_columns(rater_id=rater)
-
-
-def _with_items(matrix: VoteMatrix, n_items: int) -> VoteMatrix:
-    """The matrix with items without votes at its end, up to so many."""
-    missing = n_items - matrix.n_items
-    starts = np.concatenate([matrix.starts, np.full(missing, matrix.starts[-1], dtype=np.int32)])
-    return VoteMatrix(starts, matrix.cells, matrix.n_raters, matrix.n_labels)

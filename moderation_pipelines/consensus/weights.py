@@ -21,7 +21,7 @@ def weighted_majority(votes: VoteMatrix, weights: FloatArray) -> FloatArray:
         raise ValueError("weights must be finite and not negative; 0 leaves a rater out")
     if votes.n_raters and not weights.any():
         raise ValueError("all weights are 0; at least one must be above 0")
-    onto = (weights[:, None, None] * np.eye(votes.n_labels)).reshape(votes.n_cells, votes.n_labels)
+    onto = weights[votes.cell_raters][:, None] * np.eye(votes.n_labels)[votes.cell_labels]
     out = np.empty((votes.n_items, votes.n_labels))
 
     def fill(chunk: Chunk) -> None:
@@ -49,12 +49,11 @@ def rater_weights(votes: VoteMatrix, gold: IntArray | None = None, smoothing: fl
 def agreement_with_others(votes: VoteMatrix, gold: IntArray | None = None) -> tuple[FloatArray, FloatArray]:
     """Per rater: votes compared, and of them right. The reference is gold, else the majority of the other raters (tied
     or absent: not compared)."""
-    k = votes.n_labels
     compared, right = np.zeros(votes.n_raters), np.zeros(votes.n_raters)
     for chunk in votes.chunks:
         cells = votes.cells[votes.starts[chunk.first] : votes.starts[chunk.end]]
         item = np.repeat(np.arange(chunk.end - chunk.first), votes.votes[chunk.items])
-        label, rater = cells % k, cells // k
+        label, rater = votes.labels_of(cells), votes.raters_of(cells)
         others = votes.counts[chunk.items][item]
         others[np.arange(len(item)), label] -= 1
         top = others.max(axis=1, initial=0.0)

@@ -36,15 +36,19 @@ class Chunk:
 
 @dataclass(frozen=True)
 class VoteMatrix:
-    """Votes sorted by item. ``starts``: first vote of each item, and the end; ``cells``: rater x n_labels + label.
+    """Votes sorted by item. ``starts``: first vote of each item, and the end; ``cells``: cell of each vote.
 
-    Items without votes are allowed. The ones of the sparse matrices are one shared array: a vote costs 4 bytes.
+    A cell is a rater with a label. All of them are numbered, rater x n_labels + label, unless there are more than
+    twice as many as votes: then only those with votes are, and ``occupied`` holds their codes, sorted. So what has a
+    row per cell grows with the votes, not with raters times labels. Items without votes are allowed. The ones of the
+    sparse matrices are one shared array: a vote costs 4 bytes.
     """
 
     starts: NDArray[np.int32]
     cells: NDArray[np.int32]
     n_raters: int
     n_labels: int
+    occupied: IntArray | None = None
 
     @property
     def n_items(self) -> int:
@@ -56,7 +60,29 @@ class VoteMatrix:
 
     @property
     def n_cells(self) -> int:
-        return self.n_raters * self.n_labels
+        return self.n_raters * self.n_labels if self.occupied is None else len(self.occupied)
+
+    @cached_property
+    def cell_raters(self) -> IntArray:
+        """Rater of each cell."""
+        return self._codes // max(self.n_labels, 1)
+
+    @cached_property
+    def cell_labels(self) -> IntArray:
+        """Label of each cell."""
+        return self._codes % max(self.n_labels, 1)
+
+    @property
+    def _codes(self) -> IntArray:
+        return np.arange(self.n_cells, dtype=np.int64) if self.occupied is None else self.occupied
+
+    def raters_of(self, cells: NDArray[np.int32]) -> IntArray:
+        """Raters of some cells."""
+        return (cells // self.n_labels).astype(np.int64) if self.occupied is None else self.cell_raters[cells]
+
+    def labels_of(self, cells: NDArray[np.int32]) -> IntArray:
+        """Labels of some cells."""
+        return (cells % self.n_labels).astype(np.int64) if self.occupied is None else self.cell_labels[cells]
 
     @cached_property
     def votes(self) -> IntArray:
@@ -70,17 +96,17 @@ class VoteMatrix:
     @cached_property
     def raters(self) -> IntArray:
         """Rater of each vote."""
-        return (self.cells // self.n_labels).astype(np.int64)
+        return self.raters_of(self.cells)
 
     @cached_property
     def labels(self) -> IntArray:
         """Label of each vote."""
-        return (self.cells % self.n_labels).astype(np.int64)
+        return self.labels_of(self.cells)
 
     @cached_property
     def counts(self) -> FloatArray:
         """Votes per item and label."""
-        onto = np.tile(np.eye(self.n_labels), (self.n_raters, 1))
+        onto = np.eye(self.n_labels)[self.cell_labels]
         out = np.empty((self.n_items, self.n_labels))
 
         def fill(chunk: Chunk) -> None:
@@ -126,18 +152,49 @@ class VoteMatrix:
             return list(pool.map(work, self.chunks))
 
     def tally(self, per_item: FloatArray) -> FloatArray:
-        """For every rater and label given, the sum of ``per_item`` (items x k) over the votes. raters x labels x k."""
+        """For every cell the sum of ``per_item`` (items x k) over its votes: cells x k."""
         parts = self.each(lambda chunk: chunk.votes.T @ per_item[chunk.items])
-        return sum(parts, np.zeros((self.n_cells, per_item.shape[1]))).reshape(
-            self.n_raters, self.n_labels, per_item.shape[1]
-        )
+        return sum(parts, np.zeros((self.n_cells, per_item.shape[1])))
+
+    def rater_sums(self, per_cell: FloatArray) -> FloatArray:
+        """Sums over a rater's cells: raters x k from cells x k."""
+        return _grouped_sums(self.cell_raters, per_cell, self.n_raters)
+
+    def label_sums(self, per_cell: FloatArray) -> FloatArray:
+        """Sums over the cells of a label: labels x k from cells x k."""
+        return _grouped_sums(self.cell_labels, per_cell, self.n_labels)
 
     def of_items(self, keep: NDArray[np.bool_]) -> VoteMatrix:
         """The same for some of the items."""
         votes = self.votes[keep]
         mask = np.repeat(keep, self.votes)
         starts = np.concatenate([[0], np.cumsum(votes)]).astype(np.int32)
-        return VoteMatrix(starts, self.cells[mask], self.n_raters, self.n_labels)
+        return VoteMatrix(starts, self.cells[mask], self.n_raters, self.n_labels, self.occupied)
+
+    def with_items(self, n_items: int) -> VoteMatrix:
+        """The same with items without votes at its end, up to so many."""
+        starts = np.concatenate([self.starts, np.full(n_items - self.n_items, self.starts[-1], dtype=np.int32)])
+        return VoteMatrix(starts, self.cells, self.n_raters, self.n_labels, self.occupied)
+
+    def compact(self) -> VoteMatrix:
+        """The same with only the cells that have votes numbered."""
+        codes, place = np.unique(self._codes[self.cells], return_inverse=True)
+        return VoteMatrix(self.starts, place.astype(np.int32), self.n_raters, self.n_labels, codes)
+
+
+def _grouped_sums(group: IntArray, per_cell: FloatArray, n: int) -> FloatArray:
+    from scipy.sparse import csr_matrix
+
+    place = np.arange(len(group) + 1)
+    return np.asarray(csr_matrix((np.ones(len(group)), group, place), shape=(len(group), n)).T @ per_cell)
+
+
+def _matrix(starts: NDArray[np.int32], cells: NDArray[Any], n_raters: int, n_labels: int) -> VoteMatrix:
+    """From codes rater x n_labels + label, compact where raters times labels are many for the votes."""
+    if n_raters * n_labels <= 2 * max(len(cells), 1):
+        return VoteMatrix(starts, cells.astype(np.int32, copy=False), n_raters, n_labels)
+    codes, place = np.unique(cells, return_inverse=True)
+    return VoteMatrix(starts, place.astype(np.int32), n_raters, n_labels, codes.astype(np.int64))
 
 
 def matrix_of(votes: ItemVotes) -> VoteMatrix:
@@ -149,7 +206,7 @@ def matrix_of(votes: ItemVotes) -> VoteMatrix:
         starts.append(block.starts[1:] + starts[-1][-1])
     cells = [block.cells.view(np.int32) for block in votes.blocks]
     cell = np.concatenate(cells) if cells else np.zeros(0, np.int32)
-    return VoteMatrix(np.concatenate(starts), cell, len(votes.raters), votes.n_labels)
+    return _matrix(np.concatenate(starts), cell, len(votes.raters), votes.n_labels)
 
 
 def matrix_of_ids(votes: pl.LazyFrame, item_ids: pl.Series, labels: Sequence[str]) -> VoteMatrix:
@@ -177,4 +234,4 @@ def vote_matrix(
     cells = np.asarray(raters) * n_labels + np.asarray(labels)
     order = np.lexsort((cells, items))
     starts = np.concatenate([[0], np.cumsum(np.bincount(items, minlength=n_items))]).astype(np.int32)
-    return VoteMatrix(starts, cells[order].astype(np.int32), n_raters, n_labels)
+    return _matrix(starts, cells[order], n_raters, n_labels)
