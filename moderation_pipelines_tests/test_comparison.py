@@ -9,7 +9,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from moderation_pipelines.consensus.purity import label_purity, poisson_binomial_interval
-from moderation_pipelines.metrics.paired import paired_differences
+from moderation_pipelines.metrics.paired import paired_differences, weight_classes
 from moderation_pipelines.stats.bootstrap import bootstrap_weights
 from moderation_pipelines.stats.intervals import (
     acceleration,
@@ -141,7 +141,69 @@ def test_paired_differences_by_hand_and_their_interval() -> None:
     assert interval.high is not None
     assert interval.low <= 0.25 <= interval.high
     same = paired_differences(truth, first, first, np.ones(12), 100, 1)
-    assert (same["f1"].difference, same["f1"].interval.low) == (0.0, None)
+    # None of twelve items is judged differently: that bounds the difference, it does not make it nothing.
+    low, high = same["accuracy"].interval.low, same["accuracy"].interval.high
+    assert (same["accuracy"].difference, same["accuracy"].p_value) == (0.0, 1.0)
+    assert low is not None
+    assert high is not None
+    assert -0.35 < low < -0.02
+    assert 0.02 < high < 0.35
+
+
+def test_weights_reach_the_test_and_mcnemar_only_where_there_are_none() -> None:
+    # 200 items of each truth. Of the violating, which weigh 1, the second is right on 30 more; of the fine, which weigh
+    # 49, the first on 6 more: unweighted the second is surely better, weighted the first is, if any.
+    truth = np.repeat([1.0, 0.0], 200)
+    weight = np.where(truth == 1, 1.0, 49.0)
+    first, second = truth.copy(), truth.copy()
+    first[:60], second[:30] = 0.0, 0.0
+    first[200:210], second[200:216] = 1.0, 1.0
+    plain = paired_differences(truth, first, second, np.ones(400), 2000, 1)["accuracy"]
+    weighted = paired_differences(truth, first, second, weight, 2000, 1)["accuracy"]
+    test = mcnemar_exact((first == truth) * 1.0, (second == truth) * 1.0)
+    assert (test.only_first, test.only_second) == (6, 30)
+    assert plain.p_value == test.p_value
+    assert plain.p_value < 0.001
+    # (30 x 1 - 6 x 49) / (200 x 50)
+    assert weighted.difference == pytest.approx(-0.0264)
+    assert weighted.p_value is not None
+    assert weighted.p_value > 0.001
+    assert weighted.how == "draws"
+
+
+def test_continuous_weights_are_compared_by_jackknife() -> None:
+    rng = np.random.default_rng(8)
+    truth = (rng.random(300) < 0.3).astype(np.float64)
+    first = np.where(rng.random(300) < 0.8, truth, 1 - truth)
+    second = np.where(rng.random(300) < 0.9, truth, 1 - truth)
+    found = paired_differences(truth, first, second, rng.lognormal(0, 0.7, 300), 500, 1)
+    assert all(d.how == "jackknife" for d in found.values())
+    # Every item a cluster of its own is the same; two items a cluster is not.
+    alone = paired_differences(truth, first, second, np.ones(300), 500, 1, clusters=np.arange(300))
+    pairs = paired_differences(truth, first, second, np.ones(300), 500, 1, clusters=np.arange(300) // 2)
+    # The jackknife of a mean is its standard error: s / sqrt(n).
+    off = (second == truth) * 1.0 - (first == truth)
+    low, high = alone["accuracy"].interval.low, alone["accuracy"].interval.high
+    assert low is not None
+    assert high is not None
+    assert (high - low) / 2 == pytest.approx(1.97 * off.std(ddof=1) / 300**0.5, rel=0.02)
+    assert pairs["accuracy"].interval != alone["accuracy"].interval
+
+
+@settings(max_examples=60, deadline=None)
+@given(
+    st.lists(
+        st.sampled_from([1.0, 1.5, 2.0, 3.0, 4.0, 5.0, 6.0, 7.0, 8.0, 9.0, 10.0, 11.0, 12.0]), min_size=1, max_size=300
+    )
+)
+def test_weight_classes_are_few_and_filled(weights: list[float]) -> None:
+    weight = np.array(weights)
+    code = weight_classes(weight)
+    sizes = np.bincount(code)
+    assert len(sizes) <= 10
+    assert len(sizes) == 1 or (sizes >= 10).all()
+    # Neighbours: sorted by weight the codes never fall.
+    assert (np.diff(code[np.argsort(weight, kind="stable")]) >= 0).all()
 
 
 def test_bootstrap_keeps_strata_and_clusters() -> None:

@@ -14,8 +14,9 @@ from moderation_pipelines.agreement.formulas import (
     specific_agreement,
 )
 from moderation_pipelines.agreement.patterns import Patterns, Samples
-from moderation_pipelines.metrics.daily import Scored, slice_metrics
 from moderation_pipelines.metrics.paired import paired_differences
+from moderation_pipelines.metrics.scored import Scored
+from moderation_pipelines.metrics.slice import slice_metrics
 from moderation_pipelines.stats.intervals import (
     Interval,
     bca_interval,

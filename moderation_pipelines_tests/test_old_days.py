@@ -454,5 +454,5 @@ def test_rows_brought_over_make_nothing_stale(old: SmallHome) -> None:
     tables = all_tables()
     assert stale_days(old.warehouse, tables, [CONSENSUS]) == {}
     done = dict(old.warehouse.migrate(tables.values()))
-    assert done[VOTES] == "0 partitions described, 2 with columns of another type rewritten"
+    assert done[VOTES] == "0 partitions described, 2 with other columns rewritten"
     assert stale_days(old.warehouse, tables, [CONSENSUS]) == {}

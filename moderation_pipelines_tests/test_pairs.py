@@ -100,4 +100,4 @@ def test_metrics_show_label_uncertainty_of_a_release(release: Release) -> None:
     scores = scores_of(release, "a", set(release.items()["item_id"].sort()[:5]))
     table = metrics_table(scores, [release], DAY, 200)
     row = table.filter(slice="all", metric="accuracy").to_dicts()[0]
-    assert row["labels_ci_low"] <= row["ci_low"] < row["ci_high"] <= row["labels_ci_high"]
+    assert row["relabelled_low"] <= row["ci_low"] < row["ci_high"] <= row["relabelled_high"]

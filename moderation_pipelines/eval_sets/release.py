@@ -21,7 +21,7 @@ import pyarrow.parquet as pq
 import yaml
 
 from moderation_pipelines.consensus.purity import label_purity
-from moderation_pipelines.eval_sets.selection import Frame
+from moderation_pipelines.eval_sets.selection import NO_LABEL, Frame
 from moderation_pipelines.eval_sets.specs import EvalSetSpec, load_specs_leniently
 from moderation_pipelines.eval_sets.tables import EVAL_SET_ITEMS
 from moderation_pipelines.eval_sets.tree import canonical_lines, leaves, root, wrong_rows
@@ -84,10 +84,15 @@ class Release:
         return tuple(label["id"] for label in pinned["labels"] if label["violating"])
 
     @property
-    def strata_are_fixed(self) -> bool:
-        """Whether the draw fixed the size of strata that do not hold the label."""
-        by = self.manifest["spec"]["stratify_by"]
-        return bool(by) and "label" not in by
+    def strata_hold_labels(self) -> bool:
+        """Whether strata are of one label each, so that their sizes in the frame fix the share violating."""
+        return "label" in self.manifest["spec"]["stratify_by"]
+
+    @property
+    def unlabelled_share(self) -> float:
+        """Share of the items voted on that have no label: ties, and votes that all abstain."""
+        manifest = self.manifest
+        return float(manifest.get("left_out", {}).get(NO_LABEL, 0) / max(manifest.get("n_judged", 0), 1))
 
     def items(self) -> pl.DataFrame:
         """The release's rows, in canonical order. Raises :class:`ReadFailure` if the file is not as published."""

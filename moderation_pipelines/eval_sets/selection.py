@@ -15,6 +15,7 @@ from moderation_pipelines.foundation.text import EVAL
 from moderation_pipelines.policies.policy import Policies, Policy
 
 NOT_GIVEN = "unknown"
+NO_LABEL = "tied, or every vote abstains"
 
 
 def latest_content(content: pl.LazyFrame) -> pl.LazyFrame:
@@ -93,7 +94,7 @@ def sampling_frame(
         filters.append(reason)
         keep(reason, condition)
 
-    keep("tied, or every vote abstains", pl.col("label").is_not_null())
+    keep(NO_LABEL, pl.col("label").is_not_null())
     keep("label is not in the policy", pl.col("label").is_in(policy.label_ids))
     keep("content has not arrived", pl.col("side").is_not_null())
     keep("development side", pl.col("side") == EVAL)

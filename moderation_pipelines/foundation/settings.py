@@ -23,6 +23,7 @@ class Settings:
     window_days: int = 28
     eval_share: float = 0.5
     bootstrap_replicates: int = 1000
+    weigh_missing: int = 0
     keep_replaced_days: int = 90
     schedule_cron: str = "0 6 * * *"
     timezone: str = "UTC"
@@ -31,7 +32,7 @@ class Settings:
         """Those a day's rows depend on: recorded for the day when it is first run."""
         return {
             "window_days": self.window_days, "eval_share": self.eval_share,
-            "bootstrap_replicates": self.bootstrap_replicates,
+            "bootstrap_replicates": self.bootstrap_replicates, "weigh_missing": self.weigh_missing,
         }  # fmt: skip
 
     def stated(self, values: Mapping[str, str]) -> Settings:
@@ -73,6 +74,7 @@ class Settings:
             bootstrap_replicates=int(
                 number("MODERATION_BOOTSTRAP_REPLICATES", default.bootstrap_replicates, 100, 100_000)
             ),
+            weigh_missing=int(number("MODERATION_WEIGH_MISSING", default.weigh_missing, 0, 1)),
             keep_replaced_days=int(number("MODERATION_KEEP_REPLACED_DAYS", default.keep_replaced_days, 0, 36_600)),
             schedule_cron=environ.get("MODERATION_SCHEDULE", default.schedule_cron),
             timezone=environ.get("MODERATION_TIMEZONE", default.timezone),

@@ -42,7 +42,10 @@ def metrics(run: DayRun) -> Iterator[Made | Checked]:
     """Every judge on every release the day was asked about."""
     releases = releases_of(run.home, run.warehouse, run.date)
     invalid = invalid_runs(run.read(JUDGE_RUNS).collect())
-    frame = metrics_table(run.read(SCORES).collect(), releases, run.date, run.settings.bootstrap_replicates, invalid)
+    frame = metrics_table(
+        run.read(SCORES).collect(), releases, run.date, run.settings.bootstrap_replicates, invalid,
+        bool(run.settings.weigh_missing),
+    )  # fmt: skip
     results = audit_metrics(frame) if frame.height else []
     write_audit(run.pipeline.home, "metrics", run.date, results)
     overall = frame.filter(pl.col("slice") == "all", pl.col("metric") == "f1", pl.col("value").is_not_null())

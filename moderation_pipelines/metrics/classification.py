@@ -12,8 +12,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from moderation_pipelines.stats.arrays import FloatArray
-
-CALIBRATION_BINS = 10
+from moderation_pipelines.stats.calibration import BINS, bin_of
 
 
 def ratio(numerator: FloatArray, denominator: FloatArray) -> FloatArray:
@@ -95,8 +94,7 @@ def expected_calibration_error(weights: FloatArray, truth: FloatArray, p: FloatA
 
     Source: Naeini, Cooper & Hauskrecht (2015), AAAI 29, 2901-2907.
     """
-    bins = np.minimum((p * CALIBRATION_BINS).astype(int), CALIBRATION_BINS - 1)
-    member = np.zeros((len(p), CALIBRATION_BINS))
-    member[np.arange(len(p)), bins] = 1.0
+    member = np.zeros((len(p), BINS))
+    member[np.arange(len(p)), bin_of(p)] = 1.0
     gap = np.abs((weights * (p - truth)) @ member)
     return ratio(gap.sum(axis=1), weights.sum(axis=1))

@@ -17,6 +17,7 @@ from moderation_pipelines.foundation.errors import did_you_mean
 from moderation_pipelines.foundation.registry import Registry
 from moderation_pipelines.metrics.classification import Ranked, ranked
 from moderation_pipelines.stats.arrays import FloatArray
+from moderation_pipelines.stats.design import Labelled
 from moderation_pipelines.stats.intervals import Interval
 
 Denominator = Literal["all", "flagged", "unflagged", "violating", "fine"]
@@ -47,13 +48,24 @@ class Probabilities:
 
 
 @dataclass(frozen=True)
+class Estimate:
+    """An interval, the name of its method, a value that replaces the plain one, and a remark; each may be missing."""
+
+    interval: Interval
+    how: str | None = None
+    value: float | None = None
+    note: str | None = None
+
+
+@dataclass(frozen=True)
 class Metric:
     """One metric: of labels (``of_sums``, from weighted tp, fp, fn, tn) or of probabilities (``of_probabilities``).
 
     ``denominator``: the items it is a share of: its n. ``is_rate``: a plain share of them, with Wilson's interval where
     weights are equal; others resample. ``worst_case``: whether missing outcomes bound it. ``undefined``: why it can be
-    undefined, in words. ``is_inflated``: resampling inflates it, and that bias is taken out. ``fallback``: an interval
-    by formula where resampling says nothing, and its name.
+    undefined, in words. ``fallback``: an interval by formula where resampling says nothing, and its name.
+    ``of_reference``: a share of the reference labels, of all items whether judged or not. ``measure(items, draws,
+    seed)``: a probability metric's own interval; others resample.
     """
 
     name: str
@@ -64,14 +76,20 @@ class Metric:
     is_rate: bool = False
     worst_case: bool = False
     undefined: str | None = None
-    is_inflated: bool = False
     fallback: tuple[str, Callable[[Judged], Interval]] | None = None
+    of_reference: bool = False
+    measure: Callable[[Labelled, int, int], Estimate] | None = None
 
     def __post_init__(self) -> None:
         known = get_args(Denominator)
         if self.denominator not in known:
             hint = did_you_mean(self.denominator, known)
             raise ValueError(f'metric "{self.name}": denominator "{self.denominator}" is not known{hint}')
+
+    def of(self, given: Probabilities) -> FloatArray:
+        """The metric of probabilities, one value per sample."""
+        assert self.of_probabilities is not None
+        return self.of_probabilities(given)
 
 
 METRIC_KINDS: Registry[Metric] = Registry(

@@ -12,13 +12,15 @@ import polars as pl
 from moderation_pipelines.eval_sets.release import Release
 from moderation_pipelines.metrics.daily import sliced_items, slices
 from moderation_pipelines.metrics.paired import Difference, paired_differences
-from moderation_pipelines.metrics.tables import COMPARISONS, SLICES
+from moderation_pipelines.metrics.tables import CHOSEN_BY_LABEL, COMPARISONS, SLICES
 from moderation_pipelines.stats.arrays import FloatArray
 from moderation_pipelines.stats.intervals import UNDEFINED, seed_from
 from moderation_pipelines.stats.multiplicity import benjamini_hochberg
 from moderation_pipelines.stats.paired import mcnemar_exact
 
 Row = dict[str, object]
+_NONE = Difference(np.nan, np.nan, np.nan, UNDEFINED)
+_OF_VIOLATING, _OF_ONE_LABEL = ("precision", "recall", "f1"), ("recall", "fpr")
 
 
 def comparisons_table(
@@ -28,8 +30,10 @@ def comparisons_table(
     frames = []
     for release in releases:
         mine = scores.filter((pl.col("eval_set") == release.name) & (pl.col("version") == release.version))
-        for a, b in combinations(sorted(mine["judge_id"].unique()), 2):
-            frames.append(compare_judges(mine, release, a, b, replicates))
+        pairs = [
+            _judges(mine, release, a, b, replicates) for a, b in combinations(sorted(mine["judge_id"].unique()), 2)
+        ]
+        frames += [_adjusted(pl.concat(pairs))] if pairs else []
     if not frames:
         return COMPARISONS.empty()
     return COMPARISONS.picked(pl.concat(frames).with_columns(drop_date=pl.lit(day)).lazy()).collect()
@@ -40,9 +44,13 @@ def compare_judges(
 ) -> pl.DataFrame:
     """Two judges on the items of a release both gave a verdict on. Columns of ``comparisons`` but the day.
 
-    The McNemar test stands with accuracy, which is what it tests. Precision, recall and F1 are null in a slice in which
+    The p-value stands with accuracy, which is what it tests. Precision, recall and F1 are null in a slice in which
     nothing violates.
     """
+    return _adjusted(_judges(scores, release, judge_a, judge_b, replicates))
+
+
+def _judges(scores: pl.DataFrame, release: Release, judge_a: str, judge_b: str, replicates: int) -> pl.DataFrame:
     verdicts = scores.filter(pl.col("outcome") == "verdict")
     joined = _items(release)
     for judge, name in ((judge_a, "first"), (judge_b, "second")):
@@ -70,7 +78,12 @@ def compare_releases(
         joined = joined.join(of.select("item_id", pl.col("violating").alias(name)), on="item_id")
     named = {"eval_set": new.name, "version": new.version, "policy": new.policy}
     pair = {"judge_a": f"{judge} {old.version}", "judge_b": f"{judge} {new.version}"}
-    return _compared(joined, {**named, **pair}, replicates)
+    return _adjusted(_compared(joined, {**named, **pair}, replicates))
+
+
+def _adjusted(rows: pl.DataFrame) -> pl.DataFrame:
+    """The rows with ``p_adjusted``: over all pairs of judges and slices among them."""
+    return rows.with_columns(p_adjusted=pl.Series(benjamini_hochberg(rows["p_value"].to_list()), dtype=pl.Float64))
 
 
 def _items(release: Release) -> pl.DataFrame:
@@ -80,18 +93,18 @@ def _items(release: Release) -> pl.DataFrame:
 def _compared(joined: pl.DataFrame, named: Row, replicates: int) -> pl.DataFrame:
     rows: list[Row] = []
     parts = list(slices(joined.sort("item_id"), least=2))
-    tests = []
     for name, value, part in parts:
         columns = ("truth_first", "truth_second", "first", "second", "weight")
         truth_a, truth_b, first, second, weight = (_floats(part, c) for c in columns)
         test = mcnemar_exact((first == truth_a).astype(np.float64), (second == truth_b).astype(np.float64))
-        tests.append(test.p_value)
         seed = seed_from("compare", *named.values(), name, value)
         for metric, d in paired_differences(
             truth_a, first, second, weight, replicates, seed, second_truth=truth_b
         ).items():
-            if metric in ("precision", "recall", "f1") and not (truth_a.any() and truth_b.any()):
-                d = Difference(np.nan, np.nan, np.nan, UNDEFINED)
+            if metric in _OF_VIOLATING and not (truth_a.any() and truth_b.any()):
+                d = _NONE
+            if name in CHOSEN_BY_LABEL and metric not in _OF_ONE_LABEL:
+                d = _NONE
             rows.append(
                 named
                 | {
@@ -106,21 +119,12 @@ def _compared(joined: pl.DataFrame, named: Row, replicates: int) -> pl.DataFrame
                     "n": part.height,
                     "n_only_a": test.only_first,
                     "n_only_b": test.only_second,
-                    "p_value": test.p_value if metric == "accuracy" else None,
+                    "p_value": d.p_value if metric == "accuracy" else None,
+                    "interval": d.how if d.interval.low is not None else None,
                 }
             )
     schema = {k: v for k, v in COMPARISONS.schema.items() if k not in ("p_adjusted", "drop_date")}
-    adjusted = pl.DataFrame(
-        {
-            "slice": [s[0] for s in parts],
-            "slice_value": pl.Series([s[1] for s in parts], dtype=pl.String),
-            "metric": "accuracy",
-            "p_adjusted": pl.Series(benjamini_hochberg(tests), dtype=pl.Float64),
-        }
-    )
-    return pl.DataFrame(rows, schema=schema).join(
-        adjusted, on=["slice", "slice_value", "metric"], how="left", nulls_equal=True, maintain_order="left"
-    )
+    return pl.DataFrame(rows, schema=schema)
 
 
 def _floats(part: pl.DataFrame, column: str) -> FloatArray:

@@ -18,6 +18,7 @@ from moderation_pipelines.tables.vocabulary import (
 )
 
 SLICES = ("locale", "surface", "severity", "label_confidence")
+CHOSEN_BY_LABEL = ("severity",)
 _SLICE = text("slicing the row belongs to", one_of=("all", *SLICES))
 
 METRICS = Table(
@@ -35,14 +36,28 @@ METRICS = Table(
         "value": estimate("value of the metric, weighted to the frame; null when undefined", minimum=-1, maximum=1),
         "ci_low": low(),
         "ci_high": high(),
-        "labels_ci_low": low("interval that includes the uncertainty of the reference labels"),
-        "labels_ci_high": high("interval that includes the uncertainty of the reference labels"),
-        "interval": text(
-            "method of the interval: wilson, wilson_jaccard (F1), beta (weights differ) or bootstrap; null without one",
-            nullable=True,
-            one_of=("wilson", "wilson_jaccard", "beta", "bootstrap"),
+        "relabelled_low": low("interval with the reference labels drawn again from their votes alone, no truth").with_(
+            formerly="labels_ci_low"
         ),
-        "n": count("verdicts behind the value: the denominator's items", unit="items"),
+        "relabelled_high": high(
+            "interval with the reference labels drawn again from their votes alone, no truth"
+        ).with_(formerly="labels_ci_high"),
+        "shrunk": estimate(
+            "value drawn towards that of all items, the more the less is known of the slice; null outside slices and without an interval",
+            minimum=-1,
+            maximum=1,
+            added=True,
+        ),
+        "interval": text(
+            "method of the interval: wilson, wilson_jaccard, beta, bootstrap, delong, smoothed_bootstrap, logit_t or test_inversion; null without one",
+            nullable=True,
+        ),
+        "n": count("verdicts behind the value: the denominator's items (of prevalence: all items)", unit="items"),
+        "n_effective": estimate(
+            "equally weighted items that would say as much (Kish); 0 without items, null in rows of earlier versions",
+            unit="items",
+            added=True,
+        ),
         "n_positive": count("items of the slice with a verdict whose reference label violates", unit="items"),
         "n_missing": count(
             "items of the slice without a verdict (for probability metrics: without a probability)", unit="items"
@@ -79,13 +94,22 @@ COMPARISONS = Table(
         ),
         "value_b": estimate("value of the second judge on the same items; null when undefined", minimum=-1, maximum=1),
         "difference": estimate("second minus first; null when undefined", minimum=-2, maximum=2),
-        "ci_low": low("95 % interval (t on a paired bootstrap by item)"),
-        "ci_high": high("95 % interval (t on a paired bootstrap by item)"),
+        "ci_low": low("95 % interval of the difference"),
+        "ci_high": high("95 % interval of the difference"),
+        "interval": text(
+            "method of interval and p-value: draws of the joint cells by weight class, or jackknife over items; null without one",
+            nullable=True,
+            added=True,
+        ),
         "n": count("items both gave a verdict on", unit="items"),
         "n_only_a": count("items only the first got right", unit="items"),
         "n_only_b": count("items only the second got right", unit="items"),
-        "p_value": p_value("exact McNemar test on those two numbers; metric accuracy only, else null"),
-        "p_adjusted": p_value("Benjamini-Hochberg over the slices of the pair; metric accuracy only, else null"),
+        "p_value": p_value(
+            "exact McNemar test on those two numbers where weights are equal, else by the method of the interval; metric accuracy only, else null"
+        ),
+        "p_adjusted": p_value(
+            "Benjamini-Hochberg over the pairs of judges and the slices of the release; metric accuracy only, else null"
+        ),
         "drop_date": SCORED_DAY.with_(meaning="day it was computed for"),
     },
 )

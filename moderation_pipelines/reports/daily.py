@@ -158,6 +158,7 @@ def page_values(data: ReportData) -> dict[str, Any]:
         "anonymous": any(r["n_raters"] is None for p in data.policies for r in agreement_rows(data, p.id)),
         "judge_charts": _judge_charts(metrics),
         "slices": _slices(data),
+        "few_items": FEW_ITEMS,
         "confusions": _confusions(data),
     }
 

@@ -8,7 +8,7 @@ from statistics import NormalDist
 
 import numpy as np
 
-from moderation_pipelines.stats.arrays import FloatArray
+from moderation_pipelines.stats.arrays import FloatArray, IntArray
 
 
 @dataclass(frozen=True)
@@ -20,6 +20,7 @@ class Interval:
 
 
 UNDEFINED = Interval(None, None)
+ROUNDING = 1e-12  # a standard error up to here is that of floating-point sums
 
 
 def wilson_interval(successes: float, n: float, level: float = 0.95) -> Interval:
@@ -61,12 +62,25 @@ def t_interval(
     value: float, se: float, degrees: float, level: float = 0.95, low: float = -1.0, high: float = 1.0
 ) -> Interval:
     """value +- t * se, cut to [low, high]; undefined for a NaN or a standard error of 0 (nothing varied)."""
-    if not (se > 0 and degrees > 0) or np.isnan(value):
+    if not (se > ROUNDING and degrees > 0) or np.isnan(value):
         return UNDEFINED
     from scipy.special import stdtrit
 
     half = float(stdtrit(degrees, 0.5 + level / 2)) * se
     return Interval(max(low, value - half), min(high, value + half))
+
+
+def logit_interval(value: float, se: float, degrees: float, level: float = 0.95) -> Interval:
+    """t interval of a share made on the logit scale, so that it stays within 0 and 1.
+
+    ``se``: standard error of the value itself. Undefined at 0 and 1 and for a standard error of 0 (nothing varied).
+    """
+    if not (0 < value < 1 and se > ROUNDING and degrees > 0):
+        return UNDEFINED
+    from scipy.special import expit, logit, stdtrit
+
+    half = float(stdtrit(degrees, 0.5 + level / 2)) * se / (value * (1 - value))
+    return Interval(float(expit(logit(value) - half)), float(expit(logit(value) + half)))
 
 
 def effective_sample_size(weights: FloatArray) -> float:
@@ -76,6 +90,33 @@ def effective_sample_size(weights: FloatArray) -> float:
     """
     total = float(weights.sum())
     return total * total / float((weights**2).sum()) if total > 0 else 0.0
+
+
+def stratified_share_interval(
+    truth: FloatArray, weight: FloatArray, stratum: IntArray, sizes_fix_share: bool = False, level: float = 0.95
+) -> Interval:
+    """Interval of a share estimated from a stratified sample of a frame, itself a sample of what comes.
+
+    Each stratum adds the variance of its own share, less where it is drawn whole; the frame, of as many items as the
+    weights add up to, adds that of a sample of its size. The interval is Wilson's at the number of items of a simple
+    sample with that variance. ``sizes_fix_share``: strata hold one kind each, so only the frame's part is left.
+    Undefined without items. Source: Cochran (1977), Sampling Techniques, 3rd ed., sections 5.3 and 5A.
+    """
+    if not len(truth):
+        return UNDEFINED
+    total = float(weight.sum())
+    share = min(max(float(weight @ truth) / total, 0.0), 1.0)
+    variance = share * (1 - share) / max(total, 1.0)
+    if not sizes_fix_share:
+        for code in np.unique(stratum):
+            mine = stratum == code
+            size, n = float(weight[mine].sum()), effective_sample_size(weight[mine])
+            own = float(weight[mine] @ truth[mine]) / size
+            left = max(1 - n / max(size, n), 0.0)
+            variance += (size / total) ** 2 * left * own * (1 - own) / n
+    known = total if sizes_fix_share else effective_sample_size(weight)
+    n = share * (1 - share) / variance if variance > 0 else known
+    return wilson_interval(share * n, n, level)
 
 
 def percentile_interval(replicates: FloatArray, level: float = 0.95) -> Interval:

@@ -24,7 +24,8 @@ class Column:
     twice in a partition. ``minimum``, ``maximum``: inclusive bounds. ``one_of``: the closed list of values, or a
     function that gives it. ``unit``: unit of measure. ``holds_text``: holds item text or what may quote it, and is
     never shown outside the table. ``about``: the column names whom the row is about; erasure finds rows by it.
-    ``volatile``: may differ when an old day is materialised again.
+    ``volatile``: may differ when an old day is materialised again. ``added``: rows of earlier versions lack the column
+    and hold null in it. ``formerly``: the name it has in rows of earlier versions.
     """
 
     dtype: pl.DataType
@@ -39,6 +40,12 @@ class Column:
     holds_text: bool = False
     about: Subject | None = None
     volatile: bool = False
+    added: bool = False
+    formerly: str | None = None
+
+    def __post_init__(self) -> None:
+        if self.added and not self.nullable:
+            raise ValueError("a column that earlier rows lack must be nullable")
 
     @property
     def choices(self) -> tuple[str, ...]:

@@ -46,18 +46,39 @@ def mark(warehouse: Path) -> None:
     store.write_json(warehouse / _MARK, {"layout": LAYOUT})
 
 
+def stored_name(table: Table, column: str, found: Iterable[str]) -> str | None:
+    """The name a column has in a file: today's, or the one it had before. None where the file lacks it."""
+    there = set(found)
+    names = (column, table.columns[column].formerly)
+    return next((name for name in names if name is not None and name in there), None)
+
+
 def other_columns(table: Table, found: Iterable[str]) -> list[str]:
-    """What a file's columns lack of the table's, and have beside them, in words."""
-    there, wanted = list(found), table.columns
-    lacking = [f'has no column "{name}"' for name in wanted if name not in there]
-    return lacking + [f'has a column "{name}" that is not known' for name in there if name not in wanted]
+    """What a file's columns lack of the table's, and have beside them, in words.
+
+    Not what earlier versions had under another name, nor columns that came later.
+    """
+    there = list(found)
+    names = {name: stored_name(table, name, there) for name in table.columns}
+    lacking = [f'has no column "{name}"' for name, at in names.items() if at is None and not table.columns[name].added]
+    return lacking + [f'has a column "{name}" that is not known' for name in there if name not in names.values()]
+
+
+def as_today(table: Table, stored: pl.LazyFrame, found: pl.Schema) -> pl.LazyFrame:
+    """Rows of a file with the names of today; null in columns that came later."""
+    return stored.select(
+        pl.lit(None, column.dtype).alias(name)
+        if (at := stored_name(table, name, found)) is None
+        else pl.col(at).alias(name)
+        for name, column in table.columns.items()
+    )
 
 
 def retyped(table: Table, file: Path, shown: str) -> pl.DataFrame | list[Problem] | None:
     """The rows of a file with its table's types; None when they have them; or why they cannot have them.
 
     A column of another type is cast where every value comes back the same. One that is missing is told: it may have
-    had another name, and is never filled with nulls.
+    had another name, and is filled with nulls only where its table says that it came later.
     """
     stored = pl.scan_parquet(file, glob=False, hive_partitioning=False)
     found, wanted = stored.collect_schema(), table.schema
@@ -65,7 +86,8 @@ def retyped(table: Table, file: Path, shown: str) -> pl.DataFrame | list[Problem
         return [Problem(shown, None, f"{mistake}; {_AGAIN}") for mistake in mistakes]
     if found == wanted:
         return None
-    rows = stored.collect()
+    stored = as_today(table, stored, found)
+    found, rows = stored.collect_schema(), stored.collect()
     problems, columns = [], []
     for name, dtype in wanted.items():
         try:

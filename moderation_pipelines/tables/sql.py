@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 import duckdb
+import pyarrow.parquet as pq
 
 from moderation_pipelines.foundation.errors import UserError
 from moderation_pipelines.foundation.home import Home
@@ -74,9 +75,20 @@ def _known(warehouse: Warehouse, table: Table, files: Sequence[Path]) -> str:
     """A table's rows with the time since when each is known."""
     if "known_at" in table.columns:
         return f"* FROM {_parquet(list(files))}"
+    columns = ", ".join(_columns(table, files))
     known = ", ".join(f"({_quoted(str(f))}, {_quoted(warehouse.known_at(f).isoformat())}::TIMESTAMPTZ)" for f in files)
     listed = f"(VALUES {known}) k(file, known_at)"
-    return f"r.* EXCLUDE (filename), k.known_at FROM {_parquet(list(files), True)} r JOIN {listed} ON filename = k.file"
+    return f"{columns}, k.known_at FROM {_parquet(list(files), True)} r JOIN {listed} ON filename = k.file"
+
+
+def _columns(table: Table, files: Sequence[Path]) -> list[str]:
+    """The table's columns of the files together, some of which may be of earlier versions."""
+    there = {name for f in files for name in pq.read_schema(f).names}
+    out = []
+    for name, column in table.columns.items():
+        names = [f'r."{n}"' for n in (name, column.formerly) if n in there]
+        out.append(f'{"coalesce(" + ", ".join(names) + ")" if names else "NULL"} AS "{name}"')
+    return out
 
 
 def _quoted(text: str) -> str:

@@ -25,7 +25,15 @@ from moderation_pipelines.foundation.home import Home
 from moderation_pipelines.tables import store
 from moderation_pipelines.tables.checks import checked
 from moderation_pipelines.tables.column import UTC as UTC_TIME
-from moderation_pipelines.tables.layout import layout_of, mark, mark_new, other_columns, retyped
+from moderation_pipelines.tables.layout import (
+    as_today,
+    layout_of,
+    mark,
+    mark_new,
+    other_columns,
+    retyped,
+    stored_name,
+)
 from moderation_pipelines.tables.table import Table
 
 # Arrow's own allocator keeps what was freed: reading a long file in chunks would take tens of MiB more.
@@ -164,9 +172,11 @@ class Warehouse:
         except (OSError, pl.exceptions.PolarsError) as error:
             hint = "cannot be read; run its day again, or restore it from a copy"
             raise ReadFailure([Problem(self.home.relative(file), None, hint)]) from error
-        wanted = table.schema
         mistakes = other_columns(table, found)
-        mistakes += [f'has column "{c}" as {found[c]}, not {t}' for c, t in wanted.items() if found.get(c, t) != t]
+        for name, dtype in table.schema.items():
+            at = stored_name(table, name, found)
+            if at is not None and found[at] != dtype:
+                mistakes.append(f'has column "{at}" as {found[at]}, not {dtype}')
         if mistakes:
             said = f"{', '.join(mistakes)}: it was written by another version; run modpipe migrate, or its day again"
             raise ReadFailure([Problem(self.home.relative(file), None, said)])
@@ -272,7 +282,7 @@ class Warehouse:
                     entry = _entry(version, known.known_at, known.rows, file, dict(known.made_from))
                     store.write_json(_facts_of(file), {"current": entry})
             if changed or described:
-                yield table, f"{described} partitions described, {changed} with columns of another type rewritten"
+                yield table, f"{described} partitions described, {changed} with other columns rewritten"
         self._now_made_from(tables, {old: new for old, new in again.items() if old != new})
         if problems:
             raise ReadFailure(problems)
@@ -303,7 +313,11 @@ def _is_day(text: str) -> bool:
 
 
 def _scanned(table: Table, files: list[Path]) -> pl.LazyFrame:
-    return pl.scan_parquet(files, schema=table.schema, hive_partitioning=False, glob=False)
+    wanted = set(table.schema)
+    if all(set(_schema_of(f)) == wanted for f in files):
+        return pl.scan_parquet(files, schema=table.schema, hive_partitioning=False, glob=False)
+    parts = ((pl.scan_parquet(f, glob=False, hive_partitioning=False), _schema_of(f)) for f in files)
+    return pl.concat([as_today(table, part, found) for part, found in parts])
 
 
 def _schema_of(file: Path) -> pl.Schema:

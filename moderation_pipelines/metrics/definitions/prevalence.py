@@ -1,4 +1,4 @@
-"""Share of items whose label violates, 0 to 1."""
+"""Share of items whose label violates, 0 to 1: of all items, whether the judge answered or not."""
 
 from __future__ import annotations
 
@@ -13,4 +13,4 @@ def prevalence(sums: Sums) -> FloatArray:
     return ratio(tp + fn, tp + fp + fn + tn)
 
 
-METRIC = Metric("prevalence", 70, of_sums=prevalence, is_rate=True)
+METRIC = Metric("prevalence", 70, of_sums=prevalence, is_rate=True, of_reference=True, undefined="no item")
