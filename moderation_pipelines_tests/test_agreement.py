@@ -120,6 +120,10 @@ def test_perfect_agreement_is_one_and_no_interval_pretends_to_be_sure() -> None:
     assert len(chance_corrected) == 6
     for name in chance_corrected:
         row = value(table, name)
+        if row["interval"] == "bayesian_bootstrap":
+            assert (row["value"], row["ci_high"]) == (1.0, 1.0)
+            assert 0.5 < float(str(row["ci_low"])) < 0.9
+            continue
         assert (row["value"], row["ci_low"], row["ci_high"]) == (1.0, None, None)
         assert "every pair of votes agrees" in str(row["note"])
     # Wilson (1927) at 20 of 20: 20 / (20 + 1.96^2) = 0.838875.
@@ -481,3 +485,12 @@ def test_raters_alike_do_not_stand_apart_more_often_than_by_chance() -> None:
 def test_a_label_that_is_no_number_though_it_can_be_read_as_one_is_text() -> None:
     with pytest.raises(ValueError, match="order of the labels is not known"):
         agreement(votes_of({"x": "12"}).with_columns(label=pl.lit("nan")), "ordinal")
+
+
+def test_few_votes_for_the_rarer_label_are_told() -> None:
+    items = {f"i{k}": "aaa" for k in range(100)} | {f"j{k}": "abb" for k in range(9)}
+    row = value(agreement(votes_of(items), Scale(("a", "b"))), "conger_kappa")
+    assert "9 items have a vote other than 'a'" in str(row["note"])
+    row = value(agreement(votes_of(items | {"j9": "bbb"}), Scale(("a", "b"))), "conger_kappa")
+    assert "other than" not in str(row["note"])
+    assert "other than" not in str(value(agreement(votes_of(items), Scale(("a", "b"))), "percent_agreement")["note"])

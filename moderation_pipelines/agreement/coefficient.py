@@ -40,7 +40,8 @@ class Given:
 class Computed:
     """One row of the table: over samples, or as an estimate with a standard error, or both.
 
-    ``samples`` gives one value per sample, for the bootstrap. ``minimum``: least value it can have.
+    ``samples`` gives one value per sample, for the bootstrap. ``believed(draws, seed)``: draws of the value for those
+    that are not made from label counts. ``minimum``: least value it can have.
     """
 
     name: str
@@ -50,6 +51,7 @@ class Computed:
     note: str | None = None
     n_items: int | None = None
     minimum: float = -1.0
+    believed: Callable[[int, int], FloatArray] | None = None
 
 
 @dataclass(frozen=True)

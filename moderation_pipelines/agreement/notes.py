@@ -33,6 +33,17 @@ def caution(name: str, value: float, agreeing: float, shares: FloatArray, labels
     )
 
 
+def few_of_rarer(name: str, patterns: Patterns, shares: FloatArray, labels: tuple[str, ...]) -> str | None:
+    """Warns of a kappa or an alpha that rests on a handful of items: all others have the same votes."""
+    if not any(word in name for word in _FALLS) or not len(shares):
+        return None
+    top, paired = int(shares.argmax()), patterns.paired()
+    n = int(paired.items[paired.counts[:, top] < paired.votes].sum())
+    if n >= FEW_ITEMS:
+        return None
+    return f"{n} items have a vote other than {labels[top]!r}: all there is to disagree on"
+
+
 def _family(name: str) -> str:
     return "alpha" if "alpha" in name else "kappa"
 

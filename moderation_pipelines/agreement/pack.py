@@ -25,6 +25,7 @@ from moderation_pipelines.agreement.slices import Slice, slices_of
 from moderation_pipelines.stats.arrays import FloatArray
 from moderation_pipelines.stats.intervals import (
     Interval,
+    around,
     bca_interval,
     percentile_interval,
     seed_from,
@@ -194,8 +195,16 @@ class _Pack:
                 yield row | nothing | {"note": c.note or self._why_undefined(c)}
                 continue
             se = c.estimate.se if c.estimate is not None and not np.isnan(c.estimate.se) else None
-            interval, how, note = self._interval(c, value, draws.get(id(c)), left_out.get(id(c)), agreeing)
-            said = [n for n in (note, c.note, notes.caution(c.name, value, agreeing, shares, self.scale.labels)) if n]
+            believed = (
+                c.believed(self.replicates, seed) if self._method(c) == "bayesian_bootstrap" and c.believed else None
+            )
+            drawn = draws.get(id(c)) if believed is None else believed
+            interval, how, note = self._interval(c, value, drawn, left_out.get(id(c)), agreeing)
+            labels = self.scale.labels
+            cautions = (
+                notes.few_of_rarer(c.name, p, shares, labels), notes.caution(c.name, value, agreeing, shares, labels),
+            )  # fmt: skip
+            said = [n for n in (note, c.note, *cautions) if n]
             yield row | {
                 "value": value,
                 "ci_low": interval.low,
@@ -215,7 +224,7 @@ class _Pack:
 
     def _method(self, c: Computed) -> str:
         if c.samples is None:
-            return "analytic"
+            return "analytic" if c.believed is None or self.interval == "analytic" else "bayesian_bootstrap"
         if self.interval == "auto" or (self.interval == "analytic" and c.estimate is None):
             return "bca"
         return self.interval
@@ -233,7 +242,7 @@ class _Pack:
             return none, "", notes.FEW
         if c.name in ("percent_agreement", "intra_rater_agreement") and agreeing in (0.0, 1.0):
             return wilson_interval(agreeing * p.n_items, p.n_items), "wilson", None
-        if agreeing == 1.0 and c.name != "prevalence":
+        if agreeing == 1.0 and c.name != "prevalence" and c.believed is None:
             return none, "", notes.EVERYONE_AGREES
         method = self._method(c)
         if method == "analytic":
@@ -244,6 +253,9 @@ class _Pack:
             assert draws is not None
             assert left_out is not None
             interval = bca_interval(value, draws, left_out, p.items)
+        elif method == "bayesian_bootstrap":
+            assert draws is not None
+            interval = around(value, percentile_interval(draws))
         else:
             assert draws is not None
             interval = percentile_interval(draws)

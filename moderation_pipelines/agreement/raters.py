@@ -6,7 +6,13 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from moderation_pipelines.agreement.formulas import observed_influence, percent_agreement, ratio_or_nan
+from moderation_pipelines.agreement.formulas import (
+    chance_agreement,
+    observed_influence,
+    percent_agreement,
+    ratio_or_nan,
+)
+from moderation_pipelines.agreement.patterns import PSEUDO_ITEMS, Patterns
 from moderation_pipelines.agreement.slices import Slice
 from moderation_pipelines.stats.arrays import FloatArray, IntArray
 from moderation_pipelines.votes.by_item import Block, ItemVotes
@@ -14,6 +20,7 @@ from moderation_pipelines.votes.by_item import Block, ItemVotes
 MIN_SHARED = 10
 _FEW_PAIRS = 2_000_000
 _MANY_PAIRS = 20_000_000
+_MANY_CELLS, _DRAWN_VOTES, _DRAWN_CELLS = 20_000, 500_000, 2_000_000
 
 
 @dataclass(frozen=True)
@@ -69,6 +76,25 @@ def conger_kappa(sliced: Slice) -> Estimate:
         return float(np.sqrt(max(squares, 0.0) / (n * (n - 1)))) if n > 1 else float("nan")
 
     return Estimate(value, error(as_ratio=False), error(as_ratio=True))
+
+
+def conger_draws(patterns: Patterns, value: float, draws: int, seed: int) -> FloatArray:
+    """Draws of Conger's kappa over a Bayesian bootstrap of the items (:meth:`Patterns.believed`).
+
+    How far raters' own label shares part is taken as it is: it changes chance agreement by a constant against pooled
+    shares, whose chance agreement is drawn.
+    """
+    weights = np.eye(patterns.counts.shape[1])
+    seen = patterns.as_seen()
+    observed, pooled = (
+        float(f[0]) for f in (percent_agreement(seen), chance_agreement("fleiss", seen.shares, weights))
+    )
+    apart = (observed - value) / (1 - value) - pooled if value < 1 else 0.0
+    found = []
+    for some in patterns.believed(draws, seed):
+        chance = np.minimum(chance_agreement("fleiss", some.shares, weights) + apart, 1.0)
+        found.append(ratio_or_nan(percent_agreement(some) - chance, 1 - chance))
+    return np.concatenate(found)
 
 
 @dataclass(frozen=True)
@@ -230,3 +256,35 @@ def mean_cohen_kappa(pairs: RaterPairs, weights: FloatArray) -> MeanKappa:
     se = float(np.sqrt((per_item**2).sum()))
     n_items = len(np.unique(pairs.item[used[pairs.pair]]))
     return MeanKappa(Estimate(mean, se, se), n_items, int(used.sum()), pairs.n_small, n_undefined)
+
+
+def can_draw(pairs: RaterPairs) -> bool:
+    """Whether :func:`cohen_draws` takes a second or so: of more votes and pairs the large-sample error will do."""
+    return pairs.table.size <= _MANY_CELLS and len(pairs.item) <= _DRAWN_VOTES
+
+
+def cohen_draws(pairs: RaterPairs, weights: FloatArray, draws: int, seed: int) -> FloatArray:
+    """Draws of the mean of Cohen's kappa over pairs: a Bayesian bootstrap of the items with two items more.
+
+    An item counts in every pair that rated it. The two have any labels and are shared out to the pairs by their items.
+    Sources: as :meth:`moderation_pipelines.agreement.patterns.Patterns.believed`.
+    """
+    from scipy.sparse import csr_matrix
+
+    generator = np.random.default_rng(seed)
+    n_pairs, k, _ = pairs.table.shape
+    item_ids, item = np.unique(pairs.item, return_inverse=True)
+    place = (item.reshape(-1), pairs.pair * k * k + pairs.cell)
+    shape = (len(item_ids), n_pairs * k * k)
+    in_tables = csr_matrix((np.ones(len(pairs.item)), place), shape=shape).T.tocsr()
+    share = (pairs.n_items / len(item_ids))[None, :, None]
+    out = []
+    size = max(1, _DRAWN_CELLS // max(n_pairs * k * k, len(item_ids), 1))
+    for start in range(0, draws, size):
+        n = min(size, draws - start)
+        tables = (in_tables @ generator.exponential(size=(len(item_ids), n))).T.reshape(n, n_pairs, k * k)
+        tables = tables + generator.standard_gamma(PSEUDO_ITEMS / k**2, size=(n, 1, k * k)) * share
+        kappas = cohen_kappas(tables.reshape(n * n_pairs, k, k), weights).value.reshape(n, n_pairs)
+        mass = np.where(np.isnan(kappas), 0.0, tables.sum(axis=2))
+        out.append(ratio_or_nan((mass * np.nan_to_num(kappas)).sum(axis=1), mass.sum(axis=1)))
+    return np.concatenate(out)

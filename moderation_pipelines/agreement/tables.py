@@ -34,9 +34,9 @@ AGREEMENT = Table(
         "ci_high": high(),
         "se": estimate("analytic standard error; null where the coefficient has none", minimum=0),
         "interval": text(
-            "method of the interval (bootstrap by item: bca, percentile); null without one",
+            "method of the interval (bootstraps by item: bca, percentile, bayesian_bootstrap); null without one",
             nullable=True,
-            one_of=("analytic", "bca", "percentile", "wilson"),
+            one_of=("analytic", "bca", "percentile", "bayesian_bootstrap", "wilson"),
         ),
         "n_items": count(
             "items with two or more counted votes (intra_rater: rater x item; cohen_kappa: in the pairs used)",

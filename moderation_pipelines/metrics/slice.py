@@ -24,6 +24,7 @@ from moderation_pipelines.stats.arrays import FloatArray
 from moderation_pipelines.stats.intervals import (
     UNDEFINED,
     Interval,
+    around,
     effective_sample_size,
     percentile_interval,
     stratified_share_interval,
@@ -155,7 +156,7 @@ def _row(
     if undefined:
         interval, relabelled, note = UNDEFINED, UNDEFINED, _why_undefined(metric, counted.n)
     elif interval.low is not None and interval.high is not None:
-        interval = Interval(min(interval.low, value), max(interval.high, value))
+        interval = around(value, interval)
         relabelled = _wider(interval, relabelled)
     elif note is None:
         note = NO_INTERVAL

@@ -131,6 +131,13 @@ def percentile_interval(replicates: FloatArray, level: float = 0.95) -> Interval
     return Interval(float(low), float(high))
 
 
+def around(value: float, interval: Interval) -> Interval:
+    """The interval, as much wider as it takes to hold the value."""
+    if interval.low is None or interval.high is None:
+        return interval
+    return Interval(min(interval.low, value), max(interval.high, value))
+
+
 def bca_interval(
     value: float, replicates: FloatArray, without_one: FloatArray, items: FloatArray, level: float = 0.95
 ) -> Interval:

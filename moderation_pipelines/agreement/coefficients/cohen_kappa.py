@@ -5,7 +5,15 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 from moderation_pipelines.agreement.coefficient import Coefficient, Computed, Given
-from moderation_pipelines.agreement.raters import UNDEFINED, MeanKappa, mean_cohen_kappa
+from moderation_pipelines.agreement.raters import (
+    UNDEFINED,
+    MeanKappa,
+    RaterPairs,
+    can_draw,
+    cohen_draws,
+    mean_cohen_kappa,
+)
+from moderation_pipelines.stats.arrays import FloatArray
 from moderation_pipelines.votes.scale import Weighting, agreement_weights
 
 
@@ -19,9 +27,16 @@ def rows(given: Given) -> Iterator[Computed]:
             reason = given.no_pairs if given.patterns.n_items else None
             yield Computed(f"cohen_kappa{suffix}", estimate=UNDEFINED, note=reason or given.one_rater)
             continue
-        mean = mean_cohen_kappa(given.pairs, agreement_weights(given.scale, weighting))
-        note = _pairs_note(mean)
-        yield Computed(f"cohen_kappa{suffix}", estimate=mean.estimate, note=note, n_items=mean.n_items or None)
+        pairs, weights = given.pairs, agreement_weights(given.scale, weighting)
+        mean = mean_cohen_kappa(pairs, weights)
+
+        def believed(draws: int, seed: int, pairs: RaterPairs = pairs, weights: FloatArray = weights) -> FloatArray:
+            return cohen_draws(pairs, weights, draws, seed)
+
+        yield Computed(
+            f"cohen_kappa{suffix}", estimate=mean.estimate, note=_pairs_note(mean), n_items=mean.n_items or None,
+            believed=believed if can_draw(pairs) else None,
+        )  # fmt: skip
 
 
 def _pairs_note(mean: MeanKappa) -> str | None:

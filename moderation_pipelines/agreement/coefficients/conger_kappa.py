@@ -5,7 +5,8 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 from moderation_pipelines.agreement.coefficient import Coefficient, Computed, Given
-from moderation_pipelines.agreement.raters import conger_kappa
+from moderation_pipelines.agreement.raters import conger_draws, conger_kappa
+from moderation_pipelines.stats.arrays import FloatArray
 
 ANONYMOUS = "undefined: some votes are anonymous, and this needs to know who voted; leave them out to have it"
 
@@ -14,7 +15,12 @@ def rows(given: Given) -> Iterator[Computed]:
     """One row."""
     anonymous = given.sliced.given is None and given.patterns.n_items
     note = ANONYMOUS if anonymous else given.one_rater
-    yield Computed("conger_kappa", estimate=conger_kappa(given.sliced), note=note)
+    estimate = conger_kappa(given.sliced)
+
+    def believed(draws: int, seed: int) -> FloatArray:
+        return conger_draws(given.patterns, estimate.value, draws, seed)
+
+    yield Computed("conger_kappa", estimate=estimate, note=note, believed=believed)
 
 
 COEFFICIENT = Coefficient("conger_kappa", 100, rows)
