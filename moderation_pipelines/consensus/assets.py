@@ -15,7 +15,8 @@ from moderation_pipelines.wiring.table_assets import one, tables_asset
 
 def build(days: Days) -> list[Any]:
     def methods(run: DayRun) -> pl.DataFrame:
-        return consensus_methods_table(run.read(VOTES), usable_policies(run.home), run.date)
+        before = run.read(CONSENSUS_METHODS).collect()
+        return consensus_methods_table(run.read(VOTES), usable_policies(run.home), run.date, before)
 
     def labels(run: DayRun) -> pl.DataFrame:
         chosen = chosen_methods(run.read(CONSENSUS_METHODS).collect())
@@ -23,7 +24,10 @@ def build(days: Days) -> list[Any]:
 
     window = {VOTES: Span.WINDOW}
     return [
-        tables_asset(days, [CONSENSUS_METHODS], one(CONSENSUS_METHODS, methods, _methods_shown), window),
+        tables_asset(
+            days, [CONSENSUS_METHODS], one(CONSENSUS_METHODS, methods, _methods_shown),
+            {**window, CONSENSUS_METHODS: Span.BEFORE},
+        ),
         tables_asset(
             days, [CONSENSUS], one(CONSENSUS, labels, _labels_shown),
             {**window, CONSENSUS_METHODS: Span.DAY},

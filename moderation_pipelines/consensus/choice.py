@@ -9,22 +9,35 @@ import numpy as np
 
 from moderation_pipelines.consensus.aggregate import FALLBACK, aggregate
 from moderation_pipelines.consensus.method import METHODS, Aggregate
-from moderation_pipelines.stats.arrays import IntArray
+from moderation_pipelines.stats.arrays import FloatArray, IntArray
 from moderation_pipelines.stats.intervals import UNDEFINED, Interval, wilson_interval
 from moderation_pipelines.stats.paired import mcnemar_exact
 from moderation_pipelines.votes.matrix import VoteMatrix
 
 MIN_GOLD = 30
 FOLDS = 5
+GROWTH, SURE = 4 / 3, 0.01
+IN_POLICY = "set in policy.yaml"
 MAX_VOTES = 100_000
 
 
 @dataclass(frozen=True)
-class Measured:
-    """How a method did on gold. ``right``: per gold item; ties are wrong. Null accuracy: too little gold to measure.
+class Held:
+    """The method chosen before, and how many gold items there were when it was last compared with the others."""
 
-    ``purity``: of the items called violating the share that gold calls violating. ``mean_rank_error``: mean distance
-    in labels on an ordered scale, of items that got a label. ``p_value``: exact McNemar against the chosen method.
+    method: str
+    n_gold: int
+
+
+@dataclass(frozen=True)
+class Measured:
+    """How a method did on gold; ties are wrong. Null accuracy: too little gold to measure.
+
+    Of a method chosen on this gold it is what choosing gives: each fold is labelled by the method that is best on the
+    others. ``considered_gold``: gold items when the chosen method was last compared with the others; null where the
+    policy names it. ``purity``: of the items called violating the share that gold calls violating.
+    ``mean_rank_error``: mean distance in labels on an ordered scale, of items that got a label. ``p_value``: exact
+    McNemar against the chosen method.
     """
 
     method: str
@@ -40,6 +53,7 @@ class Measured:
     iterations: int | None
     converged: bool | None
     note: str | None
+    considered_gold: int | None = None
 
 
 def measure_methods(
@@ -50,15 +64,17 @@ def measure_methods(
     wanted: str | None,
     taught: IntArray | None = None,
     methods: Sequence[str] | None = None,
+    held: Held | None = None,
 ) -> list[Measured]:
     """Every method's accuracy on gold items with votes, and which is chosen. In the order of METHODS.
 
     ``gold``: label index per item or -1; ``taught``: labels the fits may know but that are no measure, such as
     those of adjudication, which are of disputed items only. Cross-validated: the items are split in five by their
-    place; each fold is labelled by a fit that knows the gold of the other four only. The chosen one's accuracy is
-    the best of several on the same gold, so a little too good. ``wanted``: the method the policy asks for; None
-    chooses the most accurate, of equals the smaller rank error, then the simpler. With fewer than thirty gold items
-    nothing is measured and the wanted, else ``dawid_skene``, is taken.
+    place; each fold is labelled by a fit that knows the gold of the other four only. ``wanted``: the method the policy
+    asks for. Without one the most accurate is chosen, of equals the smaller rank error, then the simpler; ``held``, the
+    method of before, stays until gold has grown by a third since it was compared, and then unless another is better at
+    a level of .01 (exact McNemar): a choice that follows every gold item is a choice by noise. With fewer than thirty
+    gold items nothing is measured and the wanted, else the held, else ``dawid_skene``, is taken.
 
     More than 100,000 votes are cut to as many, gold items with few votes first: a choice between methods needs no
     more. The note says if gold was cut.
@@ -73,7 +89,8 @@ def measure_methods(
     n_gold = int(known.sum())
     cut = f"; on {n_gold:,} of {n_all:,} gold items, within {MAX_VOTES:,} votes" if n_gold < n_all else ""
     if n_gold < MIN_GOLD:
-        chosen = wanted or FALLBACK
+        kept = held.method if held is not None and held.method in methods else None
+        chosen = wanted or kept or FALLBACK
         everything = np.where(gold >= 0, gold, taught)
         return [_unmeasured(votes, everything, m, m == chosen, n_gold, ordinal, cut) for m in methods]
     labels = {m: _cross_validated(votes, gold, taught, m, ordinal) for m in methods}
@@ -82,40 +99,82 @@ def measure_methods(
     error = {m: _rank_error(found[known], truth) if ordinal else None for m, (found, _) in labels.items()}
     # A method that labels nothing has no rank error: it ranks behind those that do.
     order = sorted(methods, key=lambda m: (-right[m].sum(), np.inf if (e := error[m]) is None else e, methods.index(m)))
-    chosen = wanted or order[0]
     n_right_of = {m: int(right[m].sum()) for m in methods}
+    choice = _choice(order, right, n_gold, wanted, held if held is not None and held.method in methods else None)
+    chosen = choice.method
+    # What the fold of each gold item is labelled by, had the method been chosen without that fold.
+    nested = _nested(labels, right, known, methods) if choice.is_by_gold else None
     out = []
     for m in methods:
         found, fit = labels[m]
-        called = np.array([*violating, False])[found[known]]
-        n_right, n_called = int(right[m].sum()), int(called.sum())
+        given = nested if m == chosen and nested is not None else found[known]
+        called = np.array([*violating, False])[given]
+        n_right, n_called = int((given == truth).sum()), int(called.sum())
         out.append(
             Measured(
                 m, m == chosen, n_gold, n_right, n_right / n_gold, wilson_interval(n_right, n_gold),
                 n_called, int((called & np.array(violating)[truth]).sum()), error[m],
                 None if m == chosen else mcnemar_exact(right[chosen], right[m]).p_value,
-                fit.iterations, fit.converged, _remark(m, chosen, order, wanted, n_right_of, cut),
+                fit.iterations, fit.converged,
+                _remark(choice, order, wanted, n_right_of) + cut if m == chosen else None,
+                choice.considered_gold if m == chosen else None,
             )
         )  # fmt: skip
     return out
 
 
-def _remark(
-    method: str,
-    chosen: str,
-    order: Sequence[str],
-    wanted: str | None,
-    n_right: dict[str, int],
-    cut: str,
-) -> str | None:
-    """Why the chosen method was chosen, and what was as good or better."""
-    if method != chosen:
-        return None
+@dataclass(frozen=True)
+class _Choice:
+    method: str
+    why: str
+    considered_gold: int | None
+    is_by_gold: bool
+
+
+def _choice(
+    order: Sequence[str], right: dict[str, FloatArray], n_gold: int, wanted: str | None, held: Held | None
+) -> _Choice:
+    """Which method, and whether gold had a say. ``order``: the methods, the best first."""
     if wanted is not None:
-        better = n_right[order[0]] > n_right[chosen]
-        return "set in policy.yaml" + (f"; {order[0]} was more accurate on gold" if better else "") + cut
-    equal = [m for m in order if m != chosen and n_right[m] == n_right[chosen]]
-    return "chosen: most accurate on gold" + (f", as were {', '.join(equal)}" if equal else "") + cut
+        return _Choice(wanted, IN_POLICY, None, False)
+    if held is None:
+        return _Choice(order[0], "chosen: most accurate on gold", n_gold, True)
+    if n_gold < held.n_gold * GROWTH:
+        return _Choice(
+            held.method, f"kept until gold has grown by a third from {held.n_gold:,} items", held.n_gold, True
+        )
+    p_value = mcnemar_exact(right[held.method], right[order[0]]).p_value
+    if order[0] != held.method and p_value is not None and p_value < SURE:
+        return _Choice(order[0], f"changed from {held.method}: more accurate on gold, p {p_value:.2g}", n_gold, True)
+    return _Choice(held.method, f"kept: no method is more accurate on gold at a level of {SURE:g}", n_gold, True)
+
+
+def _nested(
+    labels: dict[str, tuple[IntArray, Aggregate]],
+    right: dict[str, FloatArray],
+    known: np.ndarray,
+    methods: Sequence[str],
+) -> IntArray:
+    """Labels of the gold items, each fold's by the method that is right most often on the other folds."""
+    fold = np.arange(int(known.sum())) % FOLDS
+    out = np.empty(len(fold), np.int64)
+    for k in range(FOLDS):
+        best = max(methods, key=lambda m: (right[m][fold != k].sum(), -methods.index(m)))
+        out[fold == k] = labels[best][0][known][fold == k]
+    return out
+
+
+def _remark(choice: _Choice, order: Sequence[str], wanted: str | None, n_right: dict[str, int]) -> str:
+    """Why the chosen method was chosen, and what was as good or better."""
+    m = choice.method
+    if wanted is not None:
+        return choice.why + (f"; {order[0]} was more accurate on gold" if n_right[order[0]] > n_right[m] else "")
+    better = [o for o in order if n_right[o] > n_right[m]]
+    equal = [o for o in order if o != m and n_right[o] == n_right[m]]
+    said = choice.why
+    if better:
+        said += f"; {better[0]} has {n_right[better[0]]:,} right, it {n_right[m]:,}"
+    return said + (f", as were {', '.join(equal)}" if equal and not better else "") + "; accuracy is that of choosing"
 
 
 def _unmeasured(

@@ -10,7 +10,7 @@ import numpy as np
 import polars as pl
 
 from moderation_pipelines.consensus.aggregate import FALLBACK, aggregate
-from moderation_pipelines.consensus.choice import Measured, measure_methods
+from moderation_pipelines.consensus.choice import IN_POLICY, Held, Measured, measure_methods
 from moderation_pipelines.consensus.tables import CONSENSUS, CONSENSUS_METHODS
 from moderation_pipelines.policies.policy import Policies, Policy
 from moderation_pipelines.stats.intervals import clopper_pearson_interval
@@ -56,16 +56,23 @@ def wanted_method(policy: Policy) -> str | None:
     return None if policy.aggregation == "measured" else policy.aggregation
 
 
-def consensus_methods_table(votes: pl.LazyFrame, policies: Policies, day: date) -> pl.DataFrame:
-    """The ``consensus_methods`` rows: every method's accuracy on the window's gold, and which is chosen."""
+def consensus_methods_table(
+    votes: pl.LazyFrame, policies: Policies, day: date, before: pl.DataFrame | None = None
+) -> pl.DataFrame:
+    """The ``consensus_methods`` rows: every method's accuracy on the window's gold, and which is chosen.
+
+    ``before``: rows of earlier days; the newest choice per policy is held as :func:`measure_methods` says.
+    """
     counting = window_votes(votes, policies).collect()
+    held = {} if before is None else held_methods(before)
     rows = []
     for policy in policies:
         voted = _voted(counting.filter(pl.col("policy") == policy.id), policy)
         flags = [label.violating for label in policy.labels]
         found = measure_methods(
-            voted.matrix, voted.only_gold, flags, policy.scale != "nominal", wanted_method(policy), voted.gold
-        )
+            voted.matrix, voted.only_gold, flags, policy.scale != "nominal", wanted_method(policy), voted.gold,
+            held=held.get(policy.id),
+        )  # fmt: skip
         rows += [_method_row(policy.id, voted.matrix.n_votes, m) | {"drop_date": day} for m in found]
     return CONSENSUS_METHODS.picked(pl.LazyFrame(rows, schema=CONSENSUS_METHODS.schema)).collect()
 
@@ -73,6 +80,14 @@ def consensus_methods_table(votes: pl.LazyFrame, policies: Policies, day: date) 
 def chosen_methods(table: pl.DataFrame) -> dict[str, str]:
     """The chosen method per policy, from ``consensus_methods`` rows of one day."""
     return dict(table.filter("is_chosen").select("policy", "method").iter_rows())
+
+
+def held_methods(before: pl.DataFrame) -> dict[str, Held]:
+    """The newest choice by gold per policy, from ``consensus_methods`` rows of earlier days."""
+    by_gold = pl.col("accuracy").is_not_null() & ~pl.col("note").str.starts_with(IN_POLICY).fill_null(False)
+    made = before.filter(pl.col("is_chosen") & by_gold).sort("drop_date")
+    rows = made.select("policy", "method", pl.coalesce("considered_gold", "n_gold")).iter_rows()
+    return {policy: Held(method, n_gold) for policy, method, n_gold in rows}
 
 
 def _method_row(policy: str, n_votes: int, m: Measured) -> dict[str, object]:
@@ -95,6 +110,7 @@ def _method_row(policy: str, n_votes: int, m: Measured) -> dict[str, object]:
         "n_votes": n_votes,
         "iterations": m.iterations,
         "is_converged": m.converged,
+        "considered_gold": m.considered_gold,
         "note": m.note,
     }
 

@@ -55,7 +55,7 @@ CONSENSUS_METHODS = Table(
         "method": text("aggregation method"),
         "is_chosen": flag("labels the policy on this day"),
         "accuracy": share(
-            "share of gold items with votes it labels right, their gold unseen; ties are wrong; null with too little gold"
+            "share of gold items with votes it labels right, their gold unseen; of the chosen method that of choosing, each fold by the best on the others; ties are wrong; null with too little gold"
         ),
         "ci_low": low_share("95 % Wilson interval"),
         "ci_high": high_share("95 % Wilson interval"),
@@ -72,6 +72,12 @@ CONSENSUS_METHODS = Table(
         "n_votes": count("counted votes in the window", unit="votes"),
         "iterations": count("iterations of the fit that knows all gold; null for methods without", nullable=True),
         "is_converged": flag("whether that fit settled; null for methods without iterations", nullable=True),
+        "considered_gold": count(
+            "gold items when the chosen method was last compared with the others; null for the others",
+            nullable=True,
+            unit="items",
+            added=True,
+        ),
         "note": NOTE.with_(meaning="reason why it was chosen, or why nothing was measured; null otherwise"),
         "drop_date": WINDOW_DAY,
     },
