@@ -301,8 +301,8 @@ def test_items_for_an_interval_are_just_enough() -> None:
     for rate, width in ((0.8, 0.03), (0.5, 0.1), (0.01, 0.01), (0.0, 0.05)):
         n = items_for_interval(rate, width)
         just, less = wilson_interval(rate * n, n), wilson_interval(rate * (n - 1), n - 1)
-        assert (just.high or 0) - (just.low or 0) <= 2 * width
-        assert (less.high or 0) - (less.low or 0) > 2 * width
+        assert max((just.high or 0) - rate, rate - (just.low or 0)) <= width
+        assert max((less.high or 0) - rate, rate - (less.low or 0)) > width
 
 
 @pytest.mark.parametrize(

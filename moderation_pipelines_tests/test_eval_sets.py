@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from concurrent.futures import ProcessPoolExecutor
+from dataclasses import replace
 from datetime import date
 from multiprocessing import get_context
 from pathlib import Path
@@ -17,6 +18,7 @@ from hypothesis import strategies as st
 from moderation_pipelines.consensus.labels import consensus_labels
 from moderation_pipelines.consensus.tables import CONSENSUS, CONSENSUS_METHODS
 from moderation_pipelines.eval_sets.build import History, build_eval_sets, candidate_for, example_hashes
+from moderation_pipelines.eval_sets.expectations import audit_release
 from moderation_pipelines.eval_sets.release import (
     RELEASE_FILES,
     Candidate,
@@ -324,3 +326,18 @@ def test_first_use_by_several_processes_gives_one_secret(tmp_path: Path) -> None
         found = list(processes.map(_secret_in, [str(tmp_path)] * 8))
     assert len(set(found)) == 1
     assert len(found[0]) == 32
+
+
+def test_an_item_that_weighs_as_a_thousand_others_is_warned_of(small: SmallHome) -> None:
+    fill(small)
+    made = candidate(small)
+
+    def dominates(heaviest: float) -> bool:
+        heavy = pl.when(pl.int_range(pl.len()) == 0).then(heaviest * pl.col("weight").min()).otherwise("weight")
+        changed = replace(made, items=made.items.with_columns(weight=heavy))
+        (found,) = (r for r in audit_release(changed, set(), 0.5) if r["id"] == "no_item_dominates")
+        assert found["severity"] == "warning"
+        return not found["passed"]
+
+    assert not dominates(1000)
+    assert dominates(1001)

@@ -255,6 +255,24 @@ def test_a_rare_class_does_not_make_raters_look_bad() -> None:
     assert abs(new.posterior[called, 1].mean() - truth[called].mean()) < 0.15
 
 
+def test_pools_that_share_no_items_do_not_exchange_each_others_labels() -> None:
+    # Two pools: in one 3 % violate, in the other half, and two of its five raters find only a third of those. A one-coin
+    # fit of both takes the second pool's careful raters for bad ones.
+    rng = np.random.default_rng(3)
+    parts = []
+    for pool, (rare, sensitivity) in enumerate([(0.03, [0.9] * 5), (0.5, [0.95, 0.95, 0.9, 0.3, 0.35])]):
+        truth = rng.random(1500) < rare
+        rater = np.argsort(rng.random((1500, 5)), axis=1)[:, :2]
+        says = rng.random((1500, 2)) < np.where(truth[:, None], np.array(sensitivity)[rater], 0.03)
+        parts.append((np.repeat(np.arange(1500) + 1500 * pool, 2), rater.ravel() + 5 * pool, says.ravel() * 1, truth))
+    items, raters, labels, truth = (np.concatenate(c) for c in zip(*parts, strict=True))
+    votes = vote_matrix(items, raters, labels, 3000, 10, 2)
+    assert votes.rater_components.tolist() == [0] * 5 + [1] * 5
+    for fit in (dawid_skene(votes), mace(votes)):
+        right = (fit.posterior.argmax(axis=1) == truth).reshape(2, 1500).mean(axis=1)
+        assert (right > [0.92, 0.9]).all(), right
+
+
 @pytest.mark.parametrize("method", METHODS.names)
 def test_numbering_only_the_cells_with_votes_changes_nothing(method: str) -> None:
     _, votes, _ = planted(5, 150, 40, 2)

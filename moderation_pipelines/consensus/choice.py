@@ -212,7 +212,7 @@ def _cross_validated(
         mine = places[fold::FOLDS]
         seen = everything.copy()
         seen[mine] = -1
-        found[mine] = aggregate(votes, method, seen, ordinal, restarts=1).label[mine]
+        found[mine] = aggregate(votes, method, seen, ordinal, restarts=2).label[mine]
     return found, whole
 
 

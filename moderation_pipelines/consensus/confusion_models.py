@@ -14,6 +14,7 @@ from moderation_pipelines.votes.matrix import VoteMatrix
 RESTARTS = 3
 _SMALLEST = 1e-9
 _TINY = 1e-300
+_RIGHT = 0.6
 # Of the hierarchical prior, see _Hierarchical.
 _MEAN_RATERS = 5.0
 _STRENGTH_SHAPE, _STRENGTH_RATE = 3.0, 0.25
@@ -239,10 +240,10 @@ class Options(TypedDict, total=False):
 
     ``smoothing``: pseudo-votes a rater starts with, so that one seen rarely looks like the average; 0 is plain maximum
     likelihood, else label shares have one pseudo-item each. Default 1; Dawid-Skene learns it. ``class_prior``: shares
-    of the true labels where they are known; estimated otherwise. ``restarts`` (3; Dawid-Skene without ``smoothing``
-    has one): the first start is the model's own, the others are seeded disturbances of the vote shares; the best
-    objective wins, but never one that ended with labels exchanged. ``seed`` (0), ``max_iterations`` (500),
-    ``tolerance`` (1e-7): of the objective, per vote.
+    of the true labels where they are known; estimated otherwise. ``restarts`` (3): the first start is the model's own,
+    the others are seeded disturbances of the vote shares; the best objective wins, but never one that ended with
+    labels exchanged. Dawid-Skene without ``smoothing`` has two, see there: more fit better and label worse. ``seed``
+    (0), ``max_iterations`` (500), ``tolerance`` (1e-7): of the objective, per vote.
     """
 
     smoothing: float
@@ -257,7 +258,8 @@ def dawid_skene(votes: VoteMatrix, gold: IntArray | None = None, **options: Unpa
     """Label posteriors and a confusion matrix per rater. Deterministic; see :class:`Options`.
 
     ``gold`` holds a label index per item or -1; the posterior of those items stays fixed on it. Starts from the
-    one-coin model's posterior; the prior of the matrices is learnt from all raters (:class:`_Hierarchical`). With
+    one-coin model's posterior and from the vote shares, of which the better objective wins (``restarts=1``: the first
+    only); the prior of the matrices is learnt from all raters (:class:`_Hierarchical`). With
     ``smoothing`` it is the textbook model: a Dirichlet of so many votes spread as the votes against their shares, and
     a start from those. The posterior is overconfident where raters err together. ValueError for a class_prior that
     is none.
@@ -269,9 +271,10 @@ def dawid_skene(votes: VoteMatrix, gold: IntArray | None = None, **options: Unpa
         pooled = _pooled_confusion(votes)
         return _best(votes, lambda: _FullMatrix(votes, pooled, smoothing), gold, options, smoothing, prior)
     start, accuracy = _rough(votes, gold, prior)
-    # More starts fit better and are right less often where items have two votes: docs/statistics.md.
     once: Options = {**options, "restarts": 1}
-    return _best(votes, lambda: _Hierarchical(votes, accuracy), gold, once, 1.0, prior, start)
+    starts = [start, votes.shares] if options.get("restarts", RESTARTS) > 1 else [start]
+    fits = [_best(votes, lambda: _Hierarchical(votes, accuracy), gold, once, 1.0, prior, begin) for begin in starts]
+    return max(fits, key=lambda fit: (-_lost(votes, fit.posterior).sum(), *fit.log_likelihood[-1:]))
 
 
 def one_coin(votes: VoteMatrix, gold: IntArray | None = None, **options: Unpack[Options]) -> Fit:
@@ -298,10 +301,31 @@ def mace(votes: VoteMatrix, gold: IntArray | None = None, **options: Unpack[Opti
 
 
 def _rough(votes: VoteMatrix, gold: IntArray | None, prior: FloatArray | None) -> tuple[FloatArray, float]:
-    """Where other models start: a rough one-coin posterior, and how often votes are right by it."""
+    """Where other models start: a rough one-coin posterior, and how often votes are right by it.
+
+    Raters who share no items with others, such as those of one language, may have come out with labels exchanged or
+    pulled to the label that is frequent elsewhere. Where their votes are right less often than by majority chance,
+    their items start from the vote shares.
+    """
     rough: Options = {"restarts": 1, "tolerance": 1e-4, "class_prior": prior}
     start = one_coin(votes, gold, **rough).posterior
+    lost = _lost(votes, start)
+    start[lost] = votes.shares[lost]
     return start, _agreement(votes, start)
+
+
+def _lost(votes: VoteMatrix, posterior: FloatArray) -> np.ndarray:
+    """Items of components whose votes are hardly ever right by the posterior."""
+    cells, group, counts = _Cells(votes), votes.rater_components, votes.tally(posterior)
+    right, n_votes = (
+        weighted_sums(group, cells.by_rater(v), votes.n_raters) for v in (cells.agreeing(counts), counts.sum(axis=1))
+    )
+    lost = right < _RIGHT * n_votes
+    first = np.minimum(votes.starts[:-1], max(votes.n_votes - 1, 0))
+    has_votes = votes.votes > 0
+    out = np.zeros(votes.n_items, dtype=bool)
+    out[has_votes] = lost[group[votes.raters_of(votes.cells[first[has_votes]])]]
+    return out
 
 
 def _agreement(votes: VoteMatrix, posterior: FloatArray) -> float:

@@ -86,6 +86,9 @@ def release_expectations(
         expectation("weights_sum_to_frame", "critical", "expect_column_sum_to_be_between",
             "weighted estimates must add up to the frame", column="weight",
             min_value=frame_size - 0.5, max_value=frame_size + 0.5),
+        expectation("no_item_dominates", "warning", between,
+            "an item that weighs as a thousand others decides alone: lower min_per_stratum, or raise size",
+            column="relative_weight", max_value=1000),
         expectation("both_classes", "warning", "expect_column_distinct_values_to_contain_set",
             "recall or the false-positive rate is undefined with one class", column="violating", value_set=[True, False]),
         expectation("enough_violating", "warning", "expect_column_sum_to_be_between",
@@ -100,7 +103,7 @@ RELEASE_COLUMNS = tuple(EVAL_SET_ITEMS.columns)
 
 _DERIVED = (
     "side", "context_or_none", "violating_by_policy", "posterior_sum", "support", "weight_times_inclusion",
-    "violating_count",
+    "violating_count", "relative_weight",
 )  # fmt: skip
 
 
@@ -120,6 +123,7 @@ def release_frame(candidate: Candidate, eval_share: float) -> pl.DataFrame:
         support=pl.col("n_votes") + decided_by_authority().cast(pl.Int64),
         weight_times_inclusion=pl.col("weight") * pl.col("inclusion_probability"),
         violating_count=pl.col("violating").cast(pl.Int64),
+        relative_weight=pl.col("weight") / pl.col("weight").min(),
     ).drop("posterior")
 
 

@@ -43,7 +43,7 @@ def compare(
 def plan(
     rate: Annotated[float | None, typer.Option(help="A rate to estimate; with --half-width.")] = None,
     half_width: Annotated[
-        float | None, typer.Option(help="How far its 95 % interval may reach to either side.")
+        float | None, typer.Option(help="How far its 95 % interval may reach, on the longer side.")
     ] = None,
     rates: Annotated[
         tuple[float, float] | None, typer.Option(help="Two rates on different items, to tell apart.")
@@ -67,7 +67,9 @@ def plan(
     try:
         if rate is not None and half_width is not None:
             n = planning.items_for_interval(rate, half_width)
-            out.print(f"{n:,} items give a rate of {rate:g} an interval of at most +-{half_width:g}.")
+            out.print(
+                f"{n:,} items give a rate of {rate:g} an interval that reaches at most {half_width:g} to either side."
+            )
         elif rates is not None and items is not None:
             found = planning.power_of_two_rates(*rates, items)
             out.print(f"{items:,} items a group show {rates[0]:g} against {rates[1]:g} with power {found:.3f}.")

@@ -22,9 +22,10 @@ def _share(name: str, value: float, closed: bool = False) -> None:
 
 
 def items_for_interval(rate: float, half_width: float, level: float = 0.95) -> int:
-    """Items needed so that a rate's Wilson interval is at most +- ``half_width`` wide: the smallest n, whole.
+    """Items needed so that neither side of a rate's Wilson interval is longer than ``half_width``: the smallest n.
 
-    Of a rate over part of the items (recall: the violating ones) these are the items of that part.
+    Near 0 and 1 the interval is longer on the inner side. Of a rate over part of the items (recall: the violating
+    ones) these are the items of that part.
     """
     _share("rate", rate, closed=True)
     _share("half_width", half_width)
@@ -34,7 +35,7 @@ def items_for_interval(rate: float, half_width: float, level: float = 0.95) -> i
         ends = wilson_interval(rate * n, n, level)
         assert ends.low is not None
         assert ends.high is not None
-        return (ends.high - ends.low) / 2 > half_width
+        return max(ends.high - rate, rate - ends.low) > half_width
 
     high = 1
     while wide(high):

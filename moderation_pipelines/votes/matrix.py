@@ -104,6 +104,24 @@ class VoteMatrix:
         return self.labels_of(self.cells)
 
     @cached_property
+    def rater_components(self) -> IntArray:
+        """For each rater the number of its component: raters of one item, directly or by others, have the same."""
+        from scipy.sparse import csr_matrix
+        from scipy.sparse.csgraph import connected_components
+
+        def pairs(chunk: Chunk) -> IntArray:
+            start, end = int(self.starts[chunk.first]), int(self.starts[chunk.end])
+            rater = self.raters_of(self.cells[start:end])
+            item = np.repeat(np.arange(chunk.end - chunk.first), self.votes[chunk.items])
+            same = np.flatnonzero(item[1:] == item[:-1])
+            return np.unique(rater[same] * self.n_raters + rater[same + 1])
+
+        found = np.unique(np.concatenate([np.zeros(0, np.int64), *self.each(pairs)]))
+        edges = (np.ones(len(found), dtype=np.int8), (found // self.n_raters, found % self.n_raters))
+        graph = csr_matrix(edges, shape=(self.n_raters, self.n_raters))
+        return connected_components(graph, directed=False)[1].astype(np.int64)
+
+    @cached_property
     def counts(self) -> FloatArray:
         """Votes per item and label."""
         onto = np.eye(self.n_labels)[self.cell_labels]
