@@ -347,3 +347,14 @@ def test_purity_counts_authority_as_right_and_sums_posteriors() -> None:
     # None of the two right: .1 x .4 = .04, above the lower tail of .025.
     assert (found.low, found.high) == (1, 3)
     assert label_purity(items.filter(~pl.col("violating")), ("bad",)).expected_right is None
+
+
+def test_where_everything_violates_precision_is_1_and_has_no_interval() -> None:
+    first, second = np.array([1.0] * 15 + [0.0] * 5), np.array([1.0] * 10 + [0.0] * 10)
+    found = paired_differences(np.ones(20), first, second, np.ones(20), 400, 1)
+    assert (found["precision"].difference, found["precision"].interval.low, found["precision"].p_value) == (
+        0.0,
+        None,
+        None,
+    )
+    assert found["recall"].interval.low is not None

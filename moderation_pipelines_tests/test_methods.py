@@ -362,6 +362,9 @@ def test_a_choice_is_kept_until_gold_has_grown_and_another_is_surely_better() ->
         same = chosen(Held(method, 100))
         assert (same.method, same.considered_gold) == (method, 500)
         assert "kept: no method is more accurate on gold at a level of 0.01" in str(same.note)
+    # What is kept is printed as it is, not as the best is.
+    counted = aggregate(votes, "majority").label
+    assert few.n_right == int((counted == truth)[gold >= 0].sum())
     # One that is not there any more is chosen afresh; too little gold keeps what is held.
     assert chosen(Held("gone", 400)).note == chosen(None).note
     assert chosen(Held("one_coin", 400), np.where(np.arange(1500) < 20, truth, -1)).method == "one_coin"

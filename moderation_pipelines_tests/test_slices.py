@@ -74,17 +74,23 @@ def test_prevalence_of_a_set_by_label_knows_its_frame() -> None:
 
 
 def test_a_share_by_strata_by_hand() -> None:
-    # Strata of 800 and 200 items, 20 drawn of each: 5 and 10 hits. Share .8 x .25 + .2 x .5 = .3. Variance
-    # .64 x (1 - 20/800) x .25 x .75 / 20 + .04 x (1 - 20/200) x .25 / 20 + .3 x .7 / 1000 = .00585 + .00045 + .00021.
+    # Strata of 800 and 200 items, 20 drawn of each: 5 and 10 hits. Share .8 x .25 + .2 x .5 = .3, which pulls theirs to
+    # (5 + .3) / 21 = .252381 and (10 + .3) / 21 = .490476. Variance .64 x (1 - 20/800) x .252381 x .747619 / 20
+    # + .04 x (1 - 20/200) x .490476 x .509524 / 20 + .3 x .7 / 1000 = .005887 + .000450 + .00021.
     truth = np.array([1.0] * 5 + [0.0] * 15 + [1.0] * 10 + [0.0] * 10)
     weight, stratum = np.repeat([40.0, 10.0], 20), np.repeat([0, 1], 20)
     found = stratified_share_interval(truth, weight, stratum)
-    n = 0.3 * 0.7 / 0.00651
+    n = 0.3 * 0.7 / (0.64 * 0.975 * 0.252381 * 0.747619 / 20 + 0.04 * 0.9 * 0.490476 * 0.509524 / 20 + 0.00021)
     expected = wilson_interval(0.3 * n, n)
     assert (found.low, found.high) == (pytest.approx(expected.low), pytest.approx(expected.high))
     # One stratum of equal weights, drawn from a large frame: Wilson of the sample.
     plain = stratified_share_interval(truth, np.ones(40) * 1e6, np.zeros(40, np.int64))
-    assert plain.low == pytest.approx(wilson_interval(15, 40).low, abs=1e-6)
+    assert plain.low == pytest.approx(wilson_interval(15, 40).low, abs=1e-4)
+    # Strata of one item each say as much as a sample without strata, not that all is known.
+    alone = stratified_share_interval(truth, np.full(40, 50.0), np.arange(40))
+    assert alone.low is not None
+    assert alone.high is not None
+    assert 0.7 < (alone.high - alone.low) / 0.29 < 1.1
     assert stratified_share_interval(np.zeros(0), np.zeros(0), np.zeros(0, np.int64)).low is None
 
 
@@ -204,3 +210,39 @@ def test_relabelled_intervals_are_there_where_intervals_are() -> None:
         if row["ci_low"] is not None:
             assert float(str(row["relabelled_low"])) <= float(str(row["ci_low"])), row
             assert float(str(row["ci_high"])) <= float(str(row["relabelled_high"])), row
+
+
+def test_an_error_that_was_not_seen_is_not_ruled_out() -> None:
+    # Forty right answers, all given for sure: up to 1 - .025^(1/40) = .0881 may be wrong.
+    truth = [1.0] * 20 + [0.0] * 20
+    sure = calibration_error(labelled(truth, truth), 400, 1)
+    assert (sure.value, sure.interval.low) == (0.0, 0.0)
+    assert sure.interval.high == pytest.approx(1 - 0.025 ** (1 / 40))
+    wrong = brier_interval(labelled(truth, [1 - t for t in truth]), 400, 1)
+    assert wrong.low is not None
+    assert (wrong.low < 0.95, wrong.high) == (True, 1.0)
+    half = calibration_error(labelled([0.0, 1.0] * 50, [0.5] * 100), 400, 1)
+    assert half.interval.high is not None
+    assert half.interval.high > 0.03
+
+
+def test_probability_metrics_without_an_interval_say_why_and_have_no_other() -> None:
+    scored = release(40, rare=1.0)
+    unsure = Scored(scored.truth, scored.flagged, scored.p, scored.weight, np.full(40, 0.9))
+    for name in ("brier", "ece"):
+        row = measured(unsure)[name]
+        assert (row["ci_low"], row["relabelled_low"]) == (None, None)
+        assert "no interval: 40 violating and 0 fine items, 10 of each are needed" in str(row["note"])
+
+
+def test_probabilities_of_a_stratum_stand_for_its_missing_ones_too() -> None:
+    whole = release(200)
+    strata = np.repeat(["a", "b"], 100)
+    flagged = np.where((np.arange(200) < 80), np.nan, whole.flagged)
+    scored = Scored(whole.truth, flagged, whole.p, whole.weight, whole.p_label, strata)
+    left_out, weighted = measured(scored)["brier"], measured(scored, weigh_missing=True)["brier"]
+    error = (whole.p - whole.truth) ** 2
+    assert left_out["value"] == pytest.approx(error[80:].mean())
+    assert weighted["value"] == pytest.approx((error[80:100].mean() + error[100:].mean()) / 2)
+    # (20 x 5 + 100)^2 / (20 x 25 + 100)
+    assert weighted["n_effective"] == pytest.approx(200**2 / 600)

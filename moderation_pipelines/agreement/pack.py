@@ -82,8 +82,9 @@ def agreement(
 
     ``interval``, all 95 %, by item, seeded: "auto" takes for each coefficient the one that covers best in simulation
     (docs/statistics.md): the bootstrap's BCa, but for the coefficients that look at who voted (conger_kappa,
-    cohen_kappa), which are not made from label counts and have an analytic one. Below ten items there is none, and none
-    where everyone agrees (percent agreement then has Wilson's).
+    cohen_kappa), which are not made from label counts and have a Bayesian bootstrap, of very many pairs or labels the
+    large-sample one. Below ten items there is none. Where everyone agrees percent agreement has Wilson's, the kappas
+    with a Bayesian bootstrap theirs, the others none.
     Raises ValueError for a label that is not on the scale, for missing columns, and for votes that repeat a rater's
     vote on an item: they would pass for agreement between raters. Keep one of them (:func:`one_vote_each`) and give the
     repeats to :func:`intra_rater_agreement`.

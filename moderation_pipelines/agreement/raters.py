@@ -21,6 +21,7 @@ MIN_SHARED = 10
 _FEW_PAIRS = 2_000_000
 _MANY_PAIRS = 20_000_000
 _MANY_CELLS, _DRAWN_VOTES, _DRAWN_CELLS = 20_000, 500_000, 2_000_000
+_MANY_LABELS = 60
 
 
 @dataclass(frozen=True)
@@ -76,6 +77,11 @@ def conger_kappa(sliced: Slice) -> Estimate:
         return float(np.sqrt(max(squares, 0.0) / (n * (n - 1)))) if n > 1 else float("nan")
 
     return Estimate(value, error(as_ratio=False), error(as_ratio=True))
+
+
+def few_labels(patterns: Patterns) -> bool:
+    """Whether :func:`conger_draws` takes a second or so: of more labels the large-sample error will do."""
+    return patterns.counts.shape[1] <= _MANY_LABELS
 
 
 def conger_draws(patterns: Patterns, value: float, draws: int, seed: int) -> FloatArray:

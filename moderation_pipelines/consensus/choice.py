@@ -134,19 +134,22 @@ class _Choice:
 def _choice(
     order: Sequence[str], right: dict[str, FloatArray], n_gold: int, wanted: str | None, held: Held | None
 ) -> _Choice:
-    """Which method, and whether gold had a say. ``order``: the methods, the best first."""
+    """Which method, and whether it was picked on this gold for being the best there. ``order``: the best first."""
     if wanted is not None:
         return _Choice(wanted, IN_POLICY, None, False)
     if held is None:
         return _Choice(order[0], "chosen: most accurate on gold", n_gold, True)
     if n_gold < held.n_gold * GROWTH:
         return _Choice(
-            held.method, f"kept until gold has grown by a third from {held.n_gold:,} items", held.n_gold, True
+            held.method,
+            f"kept until gold has grown by a third from {held.n_gold:,} items",
+            min(held.n_gold, n_gold),
+            False,
         )
     p_value = mcnemar_exact(right[held.method], right[order[0]]).p_value
     if order[0] != held.method and p_value is not None and p_value < SURE:
         return _Choice(order[0], f"changed from {held.method}: more accurate on gold, p {p_value:.2g}", n_gold, True)
-    return _Choice(held.method, f"kept: no method is more accurate on gold at a level of {SURE:g}", n_gold, True)
+    return _Choice(held.method, f"kept: no method is more accurate on gold at a level of {SURE:g}", n_gold, False)
 
 
 def _nested(
@@ -174,7 +177,8 @@ def _remark(choice: _Choice, order: Sequence[str], wanted: str | None, n_right: 
     said = choice.why
     if better:
         said += f"; {better[0]} has {n_right[better[0]]:,} right, it {n_right[m]:,}"
-    return said + (f", as were {', '.join(equal)}" if equal and not better else "") + "; accuracy is that of choosing"
+    said += f", as were {', '.join(equal)}" if equal and not better else ""
+    return said + ("; accuracy is that of choosing" if choice.is_by_gold else "")
 
 
 def _unmeasured(

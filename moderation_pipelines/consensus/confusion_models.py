@@ -170,7 +170,7 @@ class _OneCoin:
 
     def __init__(self, votes: VoteMatrix, accuracy: float, smoothing: float) -> None:
         self.cells, self.smoothing = _Cells(votes), max(smoothing, _SMALLEST)
-        self.mean = float(np.clip(accuracy, 0.05, 0.95))
+        self.mean = float(np.clip(accuracy, 0.05, 0.95)) if votes.n_labels > 1 else 1.0
         self.accuracy = np.full(votes.n_raters, self.mean)
 
     def maximise(self, counts: FloatArray) -> FloatArray:
@@ -304,8 +304,8 @@ def _rough(votes: VoteMatrix, gold: IntArray | None, prior: FloatArray | None) -
     """Where other models start: a rough one-coin posterior, and how often votes are right by it.
 
     Raters who share no items with others, such as those of one language, may have come out with labels exchanged or
-    pulled to the label that is frequent elsewhere. Where their votes are right less often than by majority chance,
-    their items start from the vote shares.
+    pulled to the label that is frequent elsewhere. Where fewer than six in ten of their votes are right, their items
+    start from the vote shares.
     """
     rough: Options = {"restarts": 1, "tolerance": 1e-4, "class_prior": prior}
     start = one_coin(votes, gold, **rough).posterior

@@ -84,9 +84,9 @@ class Release:
         return tuple(label["id"] for label in pinned["labels"] if label["violating"])
 
     @property
-    def strata_hold_labels(self) -> bool:
-        """Whether strata are of one label each, so that their sizes in the frame fix the share violating."""
-        return "label" in self.manifest["spec"]["stratify_by"]
+    def stratify_by(self) -> tuple[str, ...]:
+        """The columns its strata were made of."""
+        return tuple(self.manifest["spec"]["stratify_by"])
 
     @property
     def unlabelled_share(self) -> float:

@@ -52,7 +52,7 @@ def metrics_table(
     """
     frames = []
     for release in releases:
-        items, hold_labels = sliced_items(release), release.strata_hold_labels
+        items, strata = sliced_items(release), release.stratify_by
         mine = scores.filter((pl.col("eval_set") == release.name) & (pl.col("version") == release.version))
         for judge_id in sorted(mine["judge_id"].unique()):
             judged = mine.filter(pl.col("judge_id") == judge_id)
@@ -63,8 +63,10 @@ def metrics_table(
             rows = []
             for name, value, part in slices(joined):
                 seed = seed_from(release.name, judge_id, name, value)
+                # Sizes of strata are known for the set, and for slices that they follow.
+                known = "label" in strata and name in ("all", *strata)
                 found = slice_metrics(
-                    Scored.of(part, hold_labels), replicates, seed, name in CHOSEN_BY_LABEL, weigh_missing,
+                    Scored.of(part, known), replicates, seed, name in CHOSEN_BY_LABEL, weigh_missing,
                     release.unlabelled_share if name == "all" else 0.0,
                 )  # fmt: skip
                 which = {"judge_id": judge_id, "slice": name, "slice_value": value}

@@ -185,6 +185,8 @@ def _of_draws(a: float, b: float, draws: FloatArray, n_effective: float) -> Diff
     wider = float(stdtrit(max(n_effective - 1, 1.0), 0.975)) / _Z
     defined = middle + (defined - middle) * wider
     low, high = (float(np.clip(x, -1, 1)) for x in np.quantile(defined, (0.025, 0.975)))
+    if high - low <= ROUNDING:  # as precision where everything violates
+        return Difference(a, b, b - a, UNDEFINED)
     tail = min(float((defined <= 0).mean()), float((defined >= 0).mean()))
     if tail * len(defined) < 10:
         tail = float(ndtr(-abs(defined.mean()) / max(defined.std(), ROUNDING)))

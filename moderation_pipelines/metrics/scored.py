@@ -59,13 +59,12 @@ class Scored:
             self.strata_hold_labels,
         )
 
-    def weighted_for_missing(self) -> Scored:
-        """The items with a verdict, their weights raised by those of their stratum that have none.
+    def weighted_for_missing(self, there: np.ndarray) -> Scored:
+        """The items ``there``, their weights raised by those of their stratum that are not.
 
-        A stratum without any verdict stays out: nothing stands for it. Source: Särndal, Swensson & Wretman (1992),
+        A stratum without any stays out: nothing stands for it. Source: Särndal, Swensson & Wretman (1992),
         Model Assisted Survey Sampling, section 15.6 (response homogeneity groups).
         """
-        there = ~np.isnan(self.flagged)
         codes, n = self.codes, int(self.codes.max(initial=0)) + 1
         every = np.bincount(codes, weights=self.weight, minlength=n)
         answered = np.bincount(codes, weights=np.where(there, self.weight, 0.0), minlength=n)

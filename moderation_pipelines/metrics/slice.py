@@ -68,7 +68,7 @@ def slice_metrics(
     in the release; bounds of prevalence.
     """
     has_verdict = ~np.isnan(scored.flagged)
-    judged = scored.weighted_for_missing() if weigh_missing else scored.where(has_verdict)
+    judged = scored.weighted_for_missing(has_verdict) if weigh_missing else scored.where(has_verdict)
     n_missing, n_positive = int((~has_verdict).sum()), int(judged.truth.sum())
     points = {k: float(v[0]) for k, v in of_sums(_sums(judged)).items()}
     draws = _replicates(judged, replicates, seed)
@@ -86,15 +86,15 @@ def slice_metrics(
         estimate = _estimate(metric, value, part, draws)
         wider = _with_labels(estimate.interval, relabelled, name, counted.n)
         out.append(_row(metric, value, estimate, wider, counted, _worst_case(metric, scored)))
-    out += _probability_rows(scored, replicates, seed)
+    out += _probability_rows(scored, replicates, seed, weigh_missing)
     return [_only_of_one_label(row) for row in out] if chosen_by_label else out
 
 
-def _probability_rows(scored: Scored, replicates: int, seed: int) -> list[Row]:
+def _probability_rows(scored: Scored, replicates: int, seed: int, weigh_missing: bool) -> list[Row]:
     has_p = ~np.isnan(scored.flagged) & ~np.isnan(scored.p)
     if not has_p.any():
         return []
-    sure = scored.where(has_p)
+    sure = scored.weighted_for_missing(has_p) if weigh_missing else scored.where(has_p)
     points = of_probabilities(Probabilities(sure.weight[None, :], sure.truth, sure.p))
     relabelled = {} if sure.labels_are_sure else _relabelled_probabilities(sure, replicates, seed + 1)
     counted = Counted(len(sure.truth), effective_sample_size(sure.weight), int(sure.truth.sum()), int((~has_p).sum()))
@@ -104,7 +104,8 @@ def _probability_rows(scored: Scored, replicates: int, seed: int) -> list[Row]:
         if not np.isnan(value):
             estimate = _probability_estimate(metric, sure, value, replicates, seed)
             value = value if estimate.value is None else estimate.value
-        wider = _with_labels(estimate.interval, relabelled, name, counted.n)
+        has_interval = estimate.interval.low is not None
+        wider = _with_labels(estimate.interval, relabelled, name, counted.n) if has_interval else UNDEFINED
         out.append(_row(metric, value, estimate, wider, counted, (None, None)))
     return out
 
@@ -117,10 +118,11 @@ def _probability_estimate(metric: Metric, sure: Scored, value: float, replicates
         estimate = Estimate(_resampled(np.concatenate(chunks), len(sure.truth)), "bootstrap")
     else:
         estimate = metric.measure(sure.labelled, replicates, seed + 1)
-    if estimate.interval.low is None and few and estimate.note is None:
+    if estimate.interval.low is None and few:
         n_positive = int(sure.truth.sum())
         told = f"{n_positive} violating and {len(sure.truth) - n_positive} fine items"
-        return Estimate(UNDEFINED, None, estimate.value, f"no interval: {told}, {MIN_PER_CLASS} of each are needed")
+        said = [f"no interval: {told}, {MIN_PER_CLASS} of each are needed", *([estimate.note] if estimate.note else [])]
+        return Estimate(UNDEFINED, None, estimate.value, "; ".join(said))
     return estimate
 
 

@@ -45,15 +45,16 @@ class Labelled:
         return stratified_variance(parts, self.stratum)
 
     def degrees(self, parts: FloatArray) -> float:
-        """Satterthwaite's degrees of freedom of that variance, the two classes as its sources; at least 1.
+        """Satterthwaite's degrees of freedom of that variance, the two classes at their effective sizes; at least 1.
 
         Source: Satterthwaite (1946), Biometrics Bulletin 2, 110-114.
         """
         shares, scale = [], float((parts**2).sum())
         for label in (0.0, 1.0):
-            mine = parts[self.truth == label]
-            if len(mine) > 1 and scale > 0:
-                shares.append(float((mine**2).sum() / scale) ** 2 / (len(mine) - 1))
+            mine = self.truth == label
+            n = effective_sample_size(self.weight[mine])
+            if n > 1 and scale > 0:
+                shares.append(float((parts[mine] ** 2).sum() / scale) ** 2 / (n - 1))
         return max(1.0, 1 / sum(shares)) if sum(shares) > 0 else 1.0
 
     def share_draws(self, generator: np.random.Generator, draws: int) -> FloatArray:

@@ -97,7 +97,8 @@ def stratified_share_interval(
 ) -> Interval:
     """Interval of a share estimated from a stratified sample of a frame, itself a sample of what comes.
 
-    Each stratum adds the variance of its own share, less where it is drawn whole; the frame, of as many items as the
+    Each stratum adds the variance of its own share, which one item pulls to that of all (so that a stratum of few equal
+    items is not taken for sure), less where it is drawn whole; the frame, of as many items as the
     weights add up to, adds that of a sample of its size. The interval is Wilson's at the number of items of a simple
     sample with that variance. ``sizes_fix_share``: strata hold one kind each, so only the frame's part is left.
     Undefined without items. Source: Cochran (1977), Sampling Techniques, 3rd ed., sections 5.3 and 5A.
@@ -111,7 +112,7 @@ def stratified_share_interval(
         for code in np.unique(stratum):
             mine = stratum == code
             size, n = float(weight[mine].sum()), effective_sample_size(weight[mine])
-            own = float(weight[mine] @ truth[mine]) / size
+            own = (float(weight[mine] @ truth[mine]) / size * n + share) / (n + 1)
             left = max(1 - n / max(size, n), 0.0)
             variance += (size / total) ** 2 * left * own * (1 - own) / n
     known = total if sizes_fix_share else effective_sample_size(weight)
