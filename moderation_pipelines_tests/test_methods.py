@@ -255,6 +255,24 @@ def test_a_rare_class_does_not_make_raters_look_bad() -> None:
     assert abs(new.posterior[called, 1].mean() - truth[called].mean()) < 0.15
 
 
+@pytest.mark.parametrize(("n_labels", "accuracy"), [(5, 0.6), (10, 0.5), (10, 0.8)])
+def test_many_labels_do_not_drown_in_free_matrices(n_labels: int, accuracy: float) -> None:
+    # 50 votes a rater and 5 to 10 true labels: a matrix of 25 to 100 cells from five to ten votes a row.
+    rng = np.random.default_rng(0)
+    truth = rng.integers(0, n_labels, 1500)
+    right = np.clip(rng.normal(accuracy, 0.1, 90), 0.1, 0.98)
+    raters = rng.random((1500, 90)).argsort(axis=1)[:, :3]
+    wrong = (truth[:, None] + rng.integers(1, n_labels, (1500, 3))) % n_labels
+    labels = np.where(rng.random((1500, 3)) < right[raters], truth[:, None], wrong)
+    votes = vote_matrix(np.repeat(np.arange(1500), 3), raters.ravel(), labels.ravel(), 1500, 90, n_labels)
+    own, textbook, shares = (
+        float((p.argmax(axis=1) == truth).mean())
+        for p in (dawid_skene(votes).posterior, dawid_skene(votes, smoothing=1).posterior, votes.shares)
+    )
+    assert own > textbook
+    assert own > shares - 0.01
+
+
 def test_pools_that_share_no_items_do_not_exchange_each_others_labels() -> None:
     # Two pools: in one 3 % violate, in the other half, and two of its five raters find only a third of those. A one-coin
     # fit of both takes the second pool's careful raters for bad ones.

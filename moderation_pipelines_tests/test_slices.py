@@ -246,3 +246,21 @@ def test_probabilities_of_a_stratum_stand_for_its_missing_ones_too() -> None:
     assert weighted["value"] == pytest.approx((error[80:100].mean() + error[100:].mean()) / 2)
     # (20 x 5 + 100)^2 / (20 x 25 + 100)
     assert weighted["n_effective"] == pytest.approx(200**2 / 600)
+
+
+def test_prevalence_of_a_slice_of_a_set_by_label_holds() -> None:
+    # A frame of 20,000 items, a tenth of them one locale with 15 % violating, elsewhere 4 %; 200 drawn of each label.
+    # How many of each label the locale gets is by chance.
+    rng = np.random.default_rng(1)
+    locale = rng.random(20_000) < 0.1
+    truth = (rng.random(20_000) < np.where(locale, 0.15, 0.04)) * 1.0
+    held = 0
+    for _ in range(400):
+        drawn = np.concatenate([rng.choice(np.flatnonzero(truth == k), 200, replace=False) for k in (1, 0)])
+        mine = drawn[locale[drawn]]
+        weight = np.where(truth[mine] == 1, truth.sum(), 20_000 - truth.sum()) / 200
+        found = stratified_share_interval(truth[mine], weight, np.zeros(len(mine), np.int64))
+        assert found.low is not None
+        assert found.high is not None
+        held += found.low <= 0.15 <= found.high
+    assert 0.93 <= held / 400 <= 0.99

@@ -16,8 +16,8 @@ _SMALLEST = 1e-9
 _TINY = 1e-300
 _RIGHT = 0.6
 # Of the hierarchical prior, see _Hierarchical.
-_MEAN_RATERS = 5.0
-_STRENGTH_SHAPE, _STRENGTH_RATE = 3.0, 0.25
+_MEAN_RATERS = 5.0  # for each label but one
+_STRENGTH_SHAPE, _STRENGTH_RATE = 3.0, 0.5  # the rate for one label; for more the strength may be larger
 _PRIOR_STEPS, _SETTLED = 3, 1e-4
 
 
@@ -76,8 +76,8 @@ class _Hierarchical:
 
     The Dirichlet has, per true label, a mean (how raters label such items) and a strength (how alike they are); rows
     of the matrices are averaged over, not maximised. Of the mean the prior is the one-coin model's matrix, worth five
-    raters; of the strength a Gamma of shape 3 and rate 1/4, mode 8 votes. With few votes per rater and label, as of
-    every rare class, a rater is what raters are; with many the rater's own votes decide.
+    raters for each label but one; of the strength a Gamma of shape 3, its mode four votes a label. With few votes per
+    rater and label, as of every rare class, a rater is what raters are; with many the rater's own votes decide.
     Sources: Kim & Ghahramani (2012), AISTATS, 619-627 (averaging, hierarchical prior); Simpson et al. (2013), Decision
     Making and Imperfection, 1-35 (variational form); Minka (2000), Estimating a Dirichlet distribution, section 3 (the
     update, a lower bound's maximum, so the objective never falls).
@@ -88,7 +88,8 @@ class _Hierarchical:
         k = votes.n_labels
         self.guess = np.full((k, k), max(1 - accuracy, _SMALLEST) / max(k - 1, 1))
         self.guess[np.diag_indices(k)] = accuracy
-        self.mean, self.strength = self.guess, np.full(k, (_STRENGTH_SHAPE - 1) / _STRENGTH_RATE)
+        self.rate, self.mean_raters = _STRENGTH_RATE / k, _MEAN_RATERS * max(k - 1, 1)
+        self.mean, self.strength = self.guess, np.full(k, (_STRENGTH_SHAPE - 1) / self.rate)
         self.counts = self.total = np.zeros((0, 0))
         self._objective = 0.0
 
@@ -102,7 +103,7 @@ class _Hierarchical:
         for _ in range(_PRIOR_STEPS):
             before = self.strength
             self.strength = self._stronger(place, count, total)
-            mean = self._drawn(place, count) + _MEAN_RATERS * self.guess
+            mean = self._drawn(place, count) + self.mean_raters * self.guess
             mean = np.maximum(mean / mean.sum(axis=0), _SMALLEST)
             self.mean = mean / mean.sum(axis=0)
             if np.abs(self.strength / before - 1).max() < _SETTLED:
@@ -117,8 +118,8 @@ class _Hierarchical:
         surprise = float((gammaln(total + strength) - gammaln(strength)).sum())
         surprise -= float((gammaln(count + own[place]) - gammaln(own)[place]).sum())
         surprise += float(count @ (given - spread[cells.rater[cell], true]))
-        of_mean = _MEAN_RATERS * float((self.guess * np.log(self.mean)).sum())
-        of_strength = float(((_STRENGTH_SHAPE - 1) * np.log(strength) - _STRENGTH_RATE * strength).sum())
+        of_mean = self.mean_raters * float((self.guess * np.log(self.mean)).sum())
+        of_strength = float(((_STRENGTH_SHAPE - 1) * np.log(strength) - self.rate * strength).sum())
         self._objective = of_mean + of_strength - surprise
         return np.asarray(table - spread[cells.rater])
 
@@ -143,16 +144,16 @@ class _Hierarchical:
         spent = (digamma(total + s) - digamma(s)).sum(axis=0)
         bends = self._by_label(place, own[place] ** 2 * (polygamma(1, count + own[place]) - polygamma(1, own)[place]))
         bend = bends.sum(axis=0) - s**2 * (polygamma(1, total + s) - polygamma(1, s)).sum(axis=0)
-        slope = drawn - s * spent + _STRENGTH_SHAPE - 1 - _STRENGTH_RATE * s
-        curve = bend + drawn - s * spent - _STRENGTH_RATE * s
+        slope = drawn - s * spent + _STRENGTH_SHAPE - 1 - self.rate * s
+        curve = bend + drawn - s * spent - self.rate * s
         newton = s * np.exp(np.clip(-slope / np.where(curve < 0, curve, -np.inf), -1.0, 1.0))
-        minka = (drawn + _STRENGTH_SHAPE - 1) / (spent + _STRENGTH_RATE)
+        minka = (drawn + _STRENGTH_SHAPE - 1) / (spent + self.rate)
 
         def fits(strength: FloatArray) -> FloatArray:
             own = strength * self.mean
             drawn = self._by_label(place, gammaln(count + own[place]) - gammaln(own)[place]).sum(axis=0)
             spent = (gammaln(total + strength) - gammaln(strength)).sum(axis=0)
-            return drawn - spent + (_STRENGTH_SHAPE - 1) * np.log(strength) - _STRENGTH_RATE * strength
+            return drawn - spent + (_STRENGTH_SHAPE - 1) * np.log(strength) - self.rate * strength
 
         return np.where(fits(newton) > fits(s), newton, minka)
 

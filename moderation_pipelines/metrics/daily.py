@@ -63,10 +63,12 @@ def metrics_table(
             rows = []
             for name, value, part in slices(joined):
                 seed = seed_from(release.name, judge_id, name, value)
-                # Sizes of strata are known for the set, and for slices that they follow.
-                known = "label" in strata and name in ("all", *strata)
+                # Sizes of strata that hold labels are known for the set, and for slices that they follow; elsewhere how
+                # many of each label a slice has is itself by chance.
+                followed = name in ("all", *strata)
+                scored = Scored.of(part, "label" in strata and followed, "label" not in strata or followed)
                 found = slice_metrics(
-                    Scored.of(part, known), replicates, seed, name in CHOSEN_BY_LABEL, weigh_missing,
+                    scored, replicates, seed, name in CHOSEN_BY_LABEL, weigh_missing,
                     release.unlabelled_share if name == "all" else 0.0,
                 )  # fmt: skip
                 which = {"judge_id": judge_id, "slice": name, "slice_value": value}

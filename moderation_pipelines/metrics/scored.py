@@ -32,7 +32,7 @@ class Scored:
     strata_hold_labels: bool = False
 
     @staticmethod
-    def of(frame: pl.DataFrame, strata_hold_labels: bool) -> Scored:
+    def of(frame: pl.DataFrame, strata_hold_labels: bool, strata_are_known: bool = True) -> Scored:
         """Columns violating, outcome, flagged, p_violating, weight, p_label, stratum."""
         floats = frame.select(
             truth=pl.col("violating").cast(pl.Float64),
@@ -42,7 +42,8 @@ class Scored:
             p_label=pl.col("p_label"),
         ).fill_null(float("nan"))
         truth, flagged, p, weight, p_label = (floats[c].to_numpy() for c in floats.columns)
-        return Scored(truth, flagged, p, weight, p_label, frame["stratum"].to_numpy(), strata_hold_labels)
+        stratum = frame["stratum"].to_numpy() if strata_are_known else None
+        return Scored(truth, flagged, p, weight, p_label, stratum, strata_hold_labels)
 
     def where(self, mask: np.ndarray) -> Scored:
         """Some of the items."""

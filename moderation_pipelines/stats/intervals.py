@@ -112,12 +112,22 @@ def stratified_share_interval(
         for code in np.unique(stratum):
             mine = stratum == code
             size, n = float(weight[mine].sum()), effective_sample_size(weight[mine])
-            own = (float(weight[mine] @ truth[mine]) / size * n + share) / (n + 1)
             left = max(1 - n / max(size, n), 0.0)
-            variance += (size / total) ** 2 * left * own * (1 - own) / n
+            variance += (size / total) ** 2 * left * _share_variance(truth[mine], weight[mine], share, n)
     known = total if sizes_fix_share else effective_sample_size(weight)
     n = share * (1 - share) / variance if variance > 0 else known
     return wilson_interval(share * n, n, level)
+
+
+def _share_variance(truth: FloatArray, weight: FloatArray, common: float, n_effective: float) -> float:
+    """Variance of a stratum's share, pulled to the common one by one item; of weights that go with the kind by
+    linearisation."""
+    share = float(weight @ truth / weight.sum())
+    n = len(weight)
+    if np.ptp(weight) > 1e-9 * weight.max() and 0 < share < 1:
+        return float(weight**2 @ (truth - share) ** 2) / float(weight.sum()) ** 2 * n / (n - 1)
+    pulled = (share * n_effective + common) / (n_effective + 1)
+    return pulled * (1 - pulled) / n_effective
 
 
 def percentile_interval(replicates: FloatArray, level: float = 0.95) -> Interval:
