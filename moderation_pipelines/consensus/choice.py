@@ -80,6 +80,7 @@ def measure_methods(
     more. The note says if gold was cut.
     """
     methods = [m for m in methods or METHODS.names if ordinal or not METHODS[m].needs_order]
+    held = held if held is not None and held.method in methods else None
     taught = np.full(votes.n_items, -1) if taught is None else np.where(gold >= 0, -1, taught)
     n_all = int(((gold >= 0) & (votes.votes > 0)).sum())
     keep = _within_limit(votes, gold)
@@ -89,8 +90,7 @@ def measure_methods(
     n_gold = int(known.sum())
     cut = f"; on {n_gold:,} of {n_all:,} gold items, within {MAX_VOTES:,} votes" if n_gold < n_all else ""
     if n_gold < MIN_GOLD:
-        kept = held.method if held is not None and held.method in methods else None
-        chosen = wanted or kept or FALLBACK
+        chosen = wanted or (held.method if held is not None else FALLBACK)
         everything = np.where(gold >= 0, gold, taught)
         return [_unmeasured(votes, everything, m, m == chosen, n_gold, ordinal, cut) for m in methods]
     labels = {m: _cross_validated(votes, gold, taught, m, ordinal) for m in methods}
@@ -100,7 +100,7 @@ def measure_methods(
     # A method that labels nothing has no rank error: it ranks behind those that do.
     order = sorted(methods, key=lambda m: (-right[m].sum(), np.inf if (e := error[m]) is None else e, methods.index(m)))
     n_right_of = {m: int(right[m].sum()) for m in methods}
-    choice = _choice(order, right, n_gold, wanted, held if held is not None and held.method in methods else None)
+    choice = _choice(order, right, n_gold, wanted, held)
     chosen = choice.method
     # What the fold of each gold item is labelled by, had the method been chosen without that fold.
     nested = _nested(labels, right, known, methods) if choice.is_by_gold else None

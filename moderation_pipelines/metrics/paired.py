@@ -9,14 +9,22 @@ import numpy as np
 from moderation_pipelines.metrics.classification import confusion_sums
 from moderation_pipelines.metrics.metric import of_sums
 from moderation_pipelines.stats.arrays import FloatArray, IntArray, weighted_sums
-from moderation_pipelines.stats.intervals import ROUNDING, UNDEFINED, Interval, effective_sample_size, t_interval
+from moderation_pipelines.stats.intervals import (
+    ROUNDING,
+    UNDEFINED,
+    Z95,
+    Interval,
+    around,
+    effective_sample_size,
+    t_interval,
+    weights_differ,
+)
 from moderation_pipelines.stats.paired import mcnemar_exact
 
 COMPARED = ("precision", "recall", "f1", "accuracy", "fpr")
 MIN_ITEMS = 10
 MAX_CLASSES = 10
 _PRIOR = 2.0
-_Z = 1.959964
 
 
 @dataclass(frozen=True)
@@ -47,10 +55,6 @@ class Pair:
     @property
     def sides(self) -> tuple[tuple[FloatArray, FloatArray], tuple[FloatArray, FloatArray]]:
         return (self.truth, self.first), (self.second_truth, self.second)
-
-    @property
-    def weights_differ(self) -> bool:
-        return len(self.weight) > 0 and bool(np.ptp(self.weight) > 1e-9 * self.weight.max())
 
     @property
     def p_of_accuracy(self) -> float | None:
@@ -96,7 +100,7 @@ def paired_differences(
         elif not np.isnan(b - a) and left_out:
             n_effective = effective_sample_size(weight[_rests_on(pair, name)])
             found = _of_jackknife(a, b, left_out[name], min(n_effective, float(len(left_out[name]))))
-        if name == "accuracy" and found.interval.low is not None and clusters is None and not pair.weights_differ:
+        if name == "accuracy" and found.interval.low is not None and clusters is None and not weights_differ(weight):
             found = Difference(a, b, b - a, found.interval, pair.p_of_accuracy, found.how)
         out[name] = found
     return out
@@ -182,7 +186,7 @@ def _of_draws(a: float, b: float, draws: FloatArray, n_effective: float) -> Diff
     if len(defined) * 2 <= len(draws):
         return Difference(a, b, b - a, UNDEFINED)
     middle = float(np.median(defined))
-    wider = float(stdtrit(max(n_effective - 1, 1.0), 0.975)) / _Z
+    wider = float(stdtrit(max(n_effective - 1, 1.0), 0.975)) / Z95
     defined = middle + (defined - middle) * wider
     low, high = (float(np.clip(x, -1, 1)) for x in np.quantile(defined, (0.025, 0.975)))
     if high - low <= ROUNDING:  # as precision where everything violates
@@ -190,7 +194,7 @@ def _of_draws(a: float, b: float, draws: FloatArray, n_effective: float) -> Diff
     tail = min(float((defined <= 0).mean()), float((defined >= 0).mean()))
     if tail * len(defined) < 10:
         tail = float(ndtr(-abs(defined.mean()) / max(defined.std(), ROUNDING)))
-    return Difference(a, b, b - a, Interval(min(low, b - a), max(high, b - a)), min(1.0, 2 * tail), "draws")
+    return Difference(a, b, b - a, around(b - a, Interval(low, high)), min(1.0, 2 * tail), "draws")
 
 
 def _without_each(pair: Pair, clusters: np.ndarray | None) -> dict[str, FloatArray]:

@@ -104,8 +104,3 @@ class Scored:
     def labels_are_sure(self) -> bool:
         """Whether no label could be drawn another way."""
         return bool(np.isin(self.p_label, (0.0, 1.0)).all())
-
-    @property
-    def weights_differ(self) -> bool:
-        """Whether weights differ by more than rounding."""
-        return len(self.weight) > 0 and bool(np.ptp(self.weight) > 1e-9 * self.weight.max())

@@ -26,14 +26,15 @@ from moderation_pipelines.stats.intervals import (
     Interval,
     around,
     effective_sample_size,
+    holding_both,
     percentile_interval,
     stratified_share_interval,
+    weights_differ,
     wilson_interval,
 )
 from moderation_pipelines.stats.ranking import MIN_PER_CLASS
 
 MIN_ITEMS_TO_RESAMPLE = 10
-FEW_ITEMS = 10
 NO_INTERVAL = "no interval: too few items, or resampling them gives the same value every time"
 CHOSEN_BY_LABEL = (
     "undefined: the slice is chosen by the reference label, so only rates of one label mean anything in it"
@@ -159,7 +160,7 @@ def _row(
         interval, relabelled, note = UNDEFINED, UNDEFINED, _why_undefined(metric, counted.n)
     elif interval.low is not None and interval.high is not None:
         interval = around(value, interval)
-        relabelled = _wider(interval, relabelled)
+        relabelled = holding_both(interval, relabelled)
     elif note is None:
         note = NO_INTERVAL
     return {
@@ -215,16 +216,7 @@ def _with_labels(interval: Interval, relabelled: Draws, metric: str, n: int) -> 
     Source: Rubin (1987), Multiple Imputation for Nonresponse in Surveys, chapter 3, as a bootstrap.
     """
     drawn = _resampled(relabelled[metric], n) if metric in relabelled else UNDEFINED
-    return interval if drawn.low is None else _wider(interval, drawn)
-
-
-def _wider(one: Interval, other: Interval) -> Interval:
-    """The interval that holds both; the other where one is undefined."""
-    if one.low is None or one.high is None:
-        return other
-    if other.low is None or other.high is None:
-        return one
-    return Interval(min(one.low, other.low), max(one.high, other.high))
+    return interval if drawn.low is None else holding_both(interval, drawn)
 
 
 def _sums(judged: Scored) -> dict[str, FloatArray]:
@@ -233,7 +225,7 @@ def _sums(judged: Scored) -> dict[str, FloatArray]:
 
 def _replicates(judged: Scored, replicates: int, seed: int) -> dict[str, FloatArray]:
     """Draws of the metrics that have no formula for their interval: see :func:`_estimate`."""
-    if judged.weights_differ:
+    if weights_differ(judged.weight):
         return of_sums(_beta_sums(judged, replicates, seed))
     chunks: list[dict[str, FloatArray]] = []
     for weights in judged.samples(replicates, seed):

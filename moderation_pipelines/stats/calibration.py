@@ -8,7 +8,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from moderation_pipelines.stats.arrays import FloatArray, IntArray, weighted_sums
-from moderation_pipelines.stats.design import Labelled, stratified_variance
+from moderation_pipelines.stats.design import Labelled
 from moderation_pipelines.stats.intervals import UNDEFINED, Interval, effective_sample_size, logit_interval
 from moderation_pipelines.stats.ranking import MIN_PER_CLASS
 
@@ -109,5 +109,5 @@ def _noise(items: Labelled, share: FloatArray, bins: IntArray) -> FloatArray:
         n = int(mine.sum())
         parts = np.where(mine, share * (items.p - items.truth), 0.0)
         calibrated = (items.p[mine] * (1 - items.p[mine])).mean() * (share[mine] ** 2).mean()
-        out[k] = math.sqrt((stratified_variance(parts, items.stratum) + calibrated) * n / (n + 1))
+        out[k] = math.sqrt((items.variance(parts) + calibrated) * n / (n + 1))
     return out

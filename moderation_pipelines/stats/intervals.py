@@ -20,6 +20,7 @@ class Interval:
 
 
 UNDEFINED = Interval(None, None)
+Z95 = 1.959964  # a normal deviate lies within so many standard errors 19 times in 20
 ROUNDING = 1e-12  # a standard error up to here is that of floating-point sums
 
 
@@ -83,6 +84,11 @@ def logit_interval(value: float, se: float, degrees: float, level: float = 0.95)
     return Interval(float(expit(logit(value) - half)), float(expit(logit(value) + half)))
 
 
+def weights_differ(weights: FloatArray) -> bool:
+    """Whether weights differ by more than rounding; not without any."""
+    return len(weights) > 0 and bool(np.ptp(weights) > 1e-9 * weights.max())
+
+
 def effective_sample_size(weights: FloatArray) -> float:
     """Kish's effective sample size, (sum w)^2 / sum w^2: between 1 and n; n when all weights are equal; 0 for none.
 
@@ -98,9 +104,9 @@ def stratified_share_interval(
     """Interval of a share estimated from a stratified sample of a frame, itself a sample of what comes.
 
     Each stratum adds the variance of its own share, which one item pulls to that of all (so that a stratum of few equal
-    items is not taken for sure), less where it is drawn whole; the frame, of as many items as the
-    weights add up to, adds that of a sample of its size. The interval is Wilson's at the number of items of a simple
-    sample with that variance. ``sizes_fix_share``: strata hold one kind each, so only the frame's part is left.
+    items is not taken for sure), less where it is drawn whole; the frame, of as many items as the weights add up to,
+    adds that of a sample of its size. The interval is Wilson's at the number of items of a simple sample with that
+    variance. ``sizes_fix_share``: strata hold one kind each, so only the frame's part is left.
     Undefined without items. Source: Cochran (1977), Sampling Techniques, 3rd ed., sections 5.3 and 5A.
     """
     if not len(truth):
@@ -124,7 +130,7 @@ def _share_variance(truth: FloatArray, weight: FloatArray, common: float, n_effe
     linearisation."""
     share = float(weight @ truth / weight.sum())
     n = len(weight)
-    if np.ptp(weight) > 1e-9 * weight.max() and 0 < share < 1:
+    if weights_differ(weight) and 0 < share < 1:
         return float(weight**2 @ (truth - share) ** 2) / float(weight.sum()) ** 2 * n / (n - 1)
     pulled = (share * n_effective + common) / (n_effective + 1)
     return pulled * (1 - pulled) / n_effective
@@ -147,6 +153,15 @@ def around(value: float, interval: Interval) -> Interval:
     if interval.low is None or interval.high is None:
         return interval
     return Interval(min(interval.low, value), max(interval.high, value))
+
+
+def holding_both(one: Interval, other: Interval) -> Interval:
+    """The smallest interval that holds both; the other where one is undefined."""
+    if one.low is None or one.high is None:
+        return other
+    if other.low is None or other.high is None:
+        return one
+    return Interval(min(one.low, other.low), max(one.high, other.high))
 
 
 def bca_interval(

@@ -9,7 +9,13 @@ import numpy as np
 
 from moderation_pipelines.stats.arrays import FloatArray
 from moderation_pipelines.stats.design import Labelled
-from moderation_pipelines.stats.intervals import UNDEFINED, Interval, effective_sample_size, logit_interval
+from moderation_pipelines.stats.intervals import (
+    UNDEFINED,
+    Interval,
+    effective_sample_size,
+    holding_both,
+    logit_interval,
+)
 
 MIN_PER_CLASS = 10
 _FEW = 30
@@ -38,10 +44,7 @@ def auroc_interval(items: Labelled, level: float = 0.95) -> Interval:
     if items.n_of_rarer > _FEW and found.low is not None:
         return found
     n_positive, n_fine = (effective_sample_size(items.weight[m]) for m in (positive, ~positive))
-    score = _newcombe(value, n_positive, n_fine, level)
-    if found.low is None or found.high is None or score.low is None or score.high is None:
-        return score
-    return Interval(min(found.low, score.low), max(found.high, score.high))
+    return holding_both(found, _newcombe(value, n_positive, n_fine, level))
 
 
 def _placements(items: Labelled) -> tuple[float, FloatArray]:

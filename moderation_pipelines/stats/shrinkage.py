@@ -6,7 +6,7 @@ from collections.abc import Sequence
 
 import numpy as np
 
-_Z = 1.959964
+from moderation_pipelines.stats.intervals import Z95
 
 
 def shrunk_values(
@@ -25,7 +25,7 @@ def shrunk_values(
     if towards is None or not known:
         return out
     value = np.array([values[k] for k in known], dtype=np.float64)
-    precision = (_Z / np.array([half_widths[k] for k in known], dtype=np.float64)) ** 2
+    precision = (Z95 / np.array([half_widths[k] for k in known], dtype=np.float64)) ** 2
     between = _variance_between(value, precision)
     for k, v, own in zip(known, value, precision, strict=True):
         share = between * own / (1 + between * own)

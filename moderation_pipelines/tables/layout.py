@@ -47,7 +47,7 @@ def mark(warehouse: Path) -> None:
 
 
 def stored_name(table: Table, column: str, found: Iterable[str]) -> str | None:
-    """The name a column has in a file: today's, or the one it had before. None where the file lacks it."""
+    """The name a column has in a file: today's or an earlier. None where the file lacks it."""
     there = set(found)
     names = (column, table.columns[column].formerly)
     return next((name for name in names if name is not None and name in there), None)

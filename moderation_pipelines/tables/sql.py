@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence, Set
 from dataclasses import dataclass
 from datetime import datetime
 from pathlib import Path
 from typing import Any
 
 import duckdb
-import pyarrow.parquet as pq
+import polars as pl
 
 from moderation_pipelines.foundation.errors import UserError
 from moderation_pipelines.foundation.home import Home
@@ -57,10 +57,10 @@ def _sources(home: Home, tables: Sequence[Table], releases: Releases | None, as_
     warehouse = Warehouse(home)
     out = {}
     for table in tables:
-        files = warehouse.readable(table, warehouse.files(table, as_of=as_of))
+        schemas = warehouse.schemas(table, warehouse.files(table, as_of=as_of))
         out[table.name] = (
-            _known(warehouse, table, files)
-            if files
+            _known(warehouse, table, schemas)
+            if schemas
             else _no_rows(list(dict.fromkeys([*table.schema.names(), "known_at"])))
         )
     if releases is not None:
@@ -71,19 +71,20 @@ def _sources(home: Home, tables: Sequence[Table], releases: Releases | None, as_
     return out
 
 
-def _known(warehouse: Warehouse, table: Table, files: Sequence[Path]) -> str:
+def _known(warehouse: Warehouse, table: Table, schemas: Mapping[Path, pl.Schema]) -> str:
     """A table's rows with the time since when each is known."""
     if "known_at" in table.columns:
-        return f"* FROM {_parquet(list(files))}"
-    columns = ", ".join(_columns(table, files))
-    known = ", ".join(f"({_quoted(str(f))}, {_quoted(warehouse.known_at(f).isoformat())}::TIMESTAMPTZ)" for f in files)
+        return f"* FROM {_parquet(list(schemas))}"
+    columns = ", ".join(_columns(table, {name for schema in schemas.values() for name in schema}))
+    known = ", ".join(
+        f"({_quoted(str(f))}, {_quoted(warehouse.known_at(f).isoformat())}::TIMESTAMPTZ)" for f in schemas
+    )
     listed = f"(VALUES {known}) k(file, known_at)"
-    return f"{columns}, k.known_at FROM {_parquet(list(files), True)} r JOIN {listed} ON filename = k.file"
+    return f"{columns}, k.known_at FROM {_parquet(list(schemas), True)} r JOIN {listed} ON filename = k.file"
 
 
-def _columns(table: Table, files: Sequence[Path]) -> list[str]:
-    """The table's columns of the files together, some of which may be of earlier versions."""
-    there = {name for f in files for name in pq.read_schema(f).names}
+def _columns(table: Table, there: Set[str]) -> list[str]:
+    """The table's columns where files have the columns ``there`` together, some of which may be of earlier versions."""
     out = []
     for name, column in table.columns.items():
         names = [f'r."{n}"' for n in (name, column.formerly) if n in there]

@@ -111,10 +111,10 @@ class Warehouse:
         with a column that says since when each row is known.
         """
         files = self.files(table, days, as_of)
-        self.readable(table, files)
+        schemas = self.schemas(table, files)
         if not known_at:
-            return _scanned(table, files) if files else table.empty().lazy()
-        parts = [_scanned(table, [f]).with_columns(known_at=pl.lit(self.known_at(f))) for f in files]
+            return _scanned(table, schemas) if files else table.empty().lazy()
+        parts = [_scanned(table, {f: schemas[f]}).with_columns(known_at=pl.lit(self.known_at(f))) for f in files]
         return pl.concat(parts) if parts else table.empty().lazy().with_columns(known_at=pl.lit(None, UTC_TIME))
 
     def files(self, table: Table, days: Iterable[date] | None = None, as_of: datetime | None = None) -> list[Path]:
@@ -159,14 +159,12 @@ class Warehouse:
         folder = self.home.warehouse / "_replaced" / table.name
         return folder / f"drop_date={day}" if day is not None else folder if table.daily else folder / "whole"
 
-    def readable(self, table: Table, files: list[Path]) -> list[Path]:
-        """The files, each with its table's columns. Raises :class:`ReadFailure` for one that has others."""
-        for file in files:
-            self._as_its_table(table, file)
-        return files
+    def schemas(self, table: Table, files: Iterable[Path]) -> dict[Path, pl.Schema]:
+        """The schema of each file. Raises :class:`ReadFailure` for one that has not its table's columns."""
+        return {file: self._as_its_table(table, file) for file in files}
 
-    def _as_its_table(self, table: Table, file: Path) -> None:
-        """Raises :class:`ReadFailure` for a file that cannot be read or has other columns than its table."""
+    def _as_its_table(self, table: Table, file: Path) -> pl.Schema:
+        """The file's schema. Raises :class:`ReadFailure` if it cannot be read or has other columns than its table."""
         try:
             found = _schema_of(file)
         except (OSError, pl.exceptions.PolarsError) as error:
@@ -180,6 +178,7 @@ class Warehouse:
         if mistakes:
             said = f"{', '.join(mistakes)}: it was written by another version; run modpipe migrate, or its day again"
             raise ReadFailure([Problem(self.home.relative(file), None, said)])
+        return found
 
     def write(
         self,
@@ -218,7 +217,7 @@ class Warehouse:
             files = [folder / f"{table.name}.parquet" for table in tables]
             yield files
             for table, file in zip(tables, files, strict=True):
-                checked(table, _scanned(table, [file]))
+                checked(table, _scanned(table, {file: _schema_of(file)}))
             for table, file in zip(tables, files, strict=True):
                 with store.lock(self.home.warehouse / "_locks" / f"{table.name}.lock"):
                     self._put(table, day, file, dict(made_from or {}))
@@ -312,12 +311,15 @@ def _is_day(text: str) -> bool:
         return False
 
 
-def _scanned(table: Table, files: list[Path]) -> pl.LazyFrame:
+def _scanned(table: Table, schemas: Mapping[Path, pl.Schema]) -> pl.LazyFrame:
+    """The rows of files of the table, with the names of today."""
     wanted = set(table.schema)
-    if all(set(_schema_of(f)) == wanted for f in files):
-        return pl.scan_parquet(files, schema=table.schema, hive_partitioning=False, glob=False)
-    parts = ((pl.scan_parquet(f, glob=False, hive_partitioning=False), _schema_of(f)) for f in files)
-    return pl.concat([as_today(table, part, found) for part, found in parts])
+    if all(set(found) == wanted for found in schemas.values()):
+        return pl.scan_parquet(list(schemas), schema=table.schema, hive_partitioning=False, glob=False)
+    parts = [
+        as_today(table, pl.scan_parquet(f, glob=False, hive_partitioning=False), found) for f, found in schemas.items()
+    ]
+    return pl.concat(parts)
 
 
 def _schema_of(file: Path) -> pl.Schema:
@@ -362,7 +364,8 @@ def _equal_rows(table: Table, one: Path, other: Path) -> bool:
     rows = pq.read_metadata(one).num_rows
     if rows != pq.read_metadata(other).num_rows or rows > _ROWS_TO_COMPARE:
         return False
-    if _schema_of(one) != _schema_of(other):
+    schema = _schema_of(one)
+    if schema != _schema_of(other):
         return False
-    first, second = pl.collect_all(_scanned(table, [f]) for f in (one, other))
+    first, second = pl.collect_all(_scanned(table, {f: schema}) for f in (one, other))
     return first.equals(second)

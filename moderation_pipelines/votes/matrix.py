@@ -196,8 +196,7 @@ class VoteMatrix:
 
     def compact(self) -> VoteMatrix:
         """The same with only the cells that have votes numbered."""
-        codes, place = np.unique(self._codes[self.cells], return_inverse=True)
-        return VoteMatrix(self.starts, place.astype(np.int32), self.n_raters, self.n_labels, codes)
+        return _compact(self.starts, self._codes[self.cells], self.n_raters, self.n_labels)
 
 
 def _grouped_sums(group: IntArray, per_cell: FloatArray, n: int) -> FloatArray:
@@ -211,8 +210,12 @@ def _matrix(starts: NDArray[np.int32], cells: NDArray[Any], n_raters: int, n_lab
     """From codes rater x n_labels + label, compact where raters times labels are many for the votes."""
     if n_raters * n_labels <= 2 * max(len(cells), 1):
         return VoteMatrix(starts, cells.astype(np.int32, copy=False), n_raters, n_labels)
-    codes, place = np.unique(cells, return_inverse=True)
-    return VoteMatrix(starts, place.astype(np.int32), n_raters, n_labels, codes.astype(np.int64))
+    return _compact(starts, cells, n_raters, n_labels)
+
+
+def _compact(starts: NDArray[np.int32], codes: NDArray[Any], n_raters: int, n_labels: int) -> VoteMatrix:
+    occupied, place = np.unique(codes, return_inverse=True)
+    return VoteMatrix(starts, place.astype(np.int32), n_raters, n_labels, occupied.astype(np.int64))
 
 
 def matrix_of(votes: ItemVotes) -> VoteMatrix:

@@ -80,7 +80,7 @@ def test_dawid_skene_is_near_the_best_of_three_methods_wherever_raters_err_indep
     bound = 0.005 if n == 20 else 0.010
     assert independent.filter(pl.col("loss") > bound).is_empty(), independent.sort("loss").tail(5).to_dicts()
     two = table.filter((pl.col("errors") != "together") & (pl.col("votes") == 2))
-    assert two["loss"].max() <= (0.02 if n == 20 else 0.04)  # type: ignore[operator]
+    assert two["loss"].max() <= (0.02 if n == 20 else 0.04)
     # The case this was made for: 2 % violating, 40 raters alike, 3 votes.
     case = table.row(
         by_predicate=(pl.col("errors") == "alike")

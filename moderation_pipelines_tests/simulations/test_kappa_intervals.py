@@ -80,6 +80,6 @@ def test_kappa_intervals_hold_with_few_of_a_label() -> None:
     table = pl.DataFrame(rows)
     publish("kappas", table, ("n", "violating", "sensitivity", "specificity", "raters"))
     for c in COEFFICIENTS:
-        assert table[c].min() >= 0.92 - slack(0.95, n), table.to_dicts()  # type: ignore[operator]
-        assert table[c].max() <= 0.98 + slack(0.95, n), table.to_dicts()  # type: ignore[operator]
+        assert table[c].min() >= 0.92 - slack(0.95, n), table.to_dicts()
+        assert table[c].max() <= 0.98 + slack(0.95, n), table.to_dicts()
     assert table["no_interval"].max() == 0

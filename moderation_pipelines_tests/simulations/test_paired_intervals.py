@@ -107,15 +107,15 @@ def test_paired_differences_hold_under_every_design() -> None:
     )
     publish("paired", table, ("design", "n", "effect"))
     for m in METRICS:
-        assert 0.93 - slack(0.95, n) <= table[m].mean() <= 0.98 + slack(0.95, n), m  # type: ignore[operator]
+        assert 0.93 - slack(0.95, n) <= table[m].mean() <= 0.98 + slack(0.95, n), m
         bad = table.filter(~pl.col(m).is_between(0.89 - slack(0.95, n), 0.99 + slack(0.95, n)))
         assert bad.is_empty(), (m, bad.select("design", "n", "effect", m).to_dicts())
         alarms = table.filter((pl.col("effect") == "none") & (pl.col(f"p_{m}") > 0.08 + slack(0.05, n)))
         assert alarms.is_empty(), (m, alarms.select("design", "n", f"p_{m}").to_dicts())
     level = table.filter((pl.col("effect") == "balanced") & (pl.col("design") == "by_label"))
     assert (level["p_accuracy"] < 0.08 + slack(0.05, n)).all(), level.to_dicts()
-    assert level["mcnemar"].min() > 0.8  # type: ignore[operator]
+    assert level["mcnemar"].min() > 0.8
     # A test that never decides is none: a large difference is seen.
     large = table.filter((pl.col("effect") == "large") & (pl.col("n") == 600))
     assert (large["p_accuracy"] > 0.7 - slack(0.7, n)).all(), large.to_dicts()
-    assert table["undecided"].max() < 0.01  # type: ignore[operator]
+    assert table["undecided"].max() < 0.01

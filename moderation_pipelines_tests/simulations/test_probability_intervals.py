@@ -113,9 +113,9 @@ def test_intervals_of_probability_metrics_hold() -> None:
     # Where it is offered in a tenth of the samples at least: in fewer the coverage is of hardly any.
     often = table.filter(pl.col("offered") > 0.1)
     for metric in ("auroc", "average_precision", "brier"):
-        assert 0.93 - slack(0.95, n) <= often[metric].mean() <= 0.98 + slack(0.95, n), metric  # type: ignore[operator]
+        assert 0.93 - slack(0.95, n) <= often[metric].mean() <= 0.98 + slack(0.95, n), metric
         low = often.filter(pl.col(metric) < 0.92 - slack(0.95, n // 3))
         assert low.is_empty(), (metric, low.to_dicts())
-    assert 0.93 - slack(0.95, n) <= often["ece"].mean() <= 0.98 + slack(0.95, n)  # type: ignore[operator]
+    assert 0.93 - slack(0.95, n) <= often["ece"].mean() <= 0.98 + slack(0.95, n)
     calibrated = often.filter(pl.col("judge") == "calibrated")
     assert (calibrated["bias_corrected"] < calibrated["bias_plain"]).all()
