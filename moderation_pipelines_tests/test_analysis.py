@@ -54,14 +54,23 @@ def test_consensus_of_a_file_with_gold_and_a_tie(tmp_path: Path) -> None:
     assert notes == ["not counted as votes: 1 of kind gold"]
     assert found["method"].to_list() == ["majority", "gold", "majority"]
     assert found.select("item_id", "label", "n_votes").rows() == [("i", "mild", 3), ("j", "severe", 2), ("k", None, 2)]
-    assert found["probability"].to_list() == [pytest.approx(2 / 3), 1.0, None]
+    # Shares of votes are no probabilities; the authority is sure, though one of its two votes says so.
+    assert found["probability"].to_list() == [None, 1.0, None]
+    assert found["vote_share"].to_list() == [pytest.approx(2 / 3), 0.5, None]
     # In the order none, mild, severe the median of none and mild lies between them: no label either.
     ordered, _ = consensus_of_file(path, "median", ["none", "mild", "severe"], ordered=True)
     assert ordered["label"].to_list() == ["mild", "severe", None]
     done = modpipe("consensus", str(path), "--to", str(tmp_path / "labels.csv"))
     assert done.returncode == 0, done.stderr
     assert "3 items written" in done.stderr
-    assert pl.read_csv(tmp_path / "labels.csv").columns == ["item_id", "label", "method", "probability", "n_votes"]
+    assert pl.read_csv(tmp_path / "labels.csv").columns == [
+        "item_id",
+        "label",
+        "method",
+        "probability",
+        "vote_share",
+        "n_votes",
+    ]
 
 
 @pytest.mark.parametrize(
@@ -220,7 +229,10 @@ def test_every_form_of_a_file_gives_the_same_numbers(tmp_path: Path) -> None:
         assert notes == [], name
         found[name] = (table.rows(), labels.rows())
     assert all(f == found["plain.csv"] for f in found.values())
-    assert found["plain.csv"][1] == [("x", "yes", "majority", 2 / 3, 3), ("y", "no", "majority", 1.0, 3)]
+    assert found["plain.csv"][1] == [
+        ("x", "yes", "majority", None, 2 / 3, 3),
+        ("y", "no", "majority", None, 1.0, 3),
+    ]
 
 
 def test_what_cannot_be_read_is_left_out_with_its_number_and_line(tmp_path: Path) -> None:

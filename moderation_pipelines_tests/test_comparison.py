@@ -8,7 +8,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from moderation_pipelines.consensus.purity import label_purity, poisson_binomial_interval
+from moderation_pipelines.consensus.purity import label_purity, purity_text
+from moderation_pipelines.eval_sets.tables import EVAL_SET_ITEMS
 from moderation_pipelines.metrics.paired import paired_differences, weight_classes
 from moderation_pipelines.stats.bootstrap import bootstrap_weights
 from moderation_pipelines.stats.intervals import (
@@ -322,31 +323,53 @@ def test_plans_that_cannot_be_say_why(call: object, said: str) -> None:
         call()  # type: ignore[operator]
 
 
-def test_poisson_binomial_by_hand() -> None:
-    # Chances .5 and .5 beside one sure item: 1, 2 or 3 with .25, .5, .25.
-    assert poisson_binomial_interval(np.array([0.5, 0.5, 1.0])) == (1, 3)
-    assert poisson_binomial_interval(np.array([0.5, 0.5, 1.0]), level=0.5) == (1, 2)
-    # Equal chances make it binomial: of twenty at one half the middle 95 % are 6 to 14.
-    assert poisson_binomial_interval(np.full(20, 0.5)) == (6, 14)
-    assert poisson_binomial_interval(np.zeros(0)) == (0, 0)
-
-
 def test_purity_counts_authority_as_right_and_sums_posteriors() -> None:
     def posterior(p: float) -> list[dict[str, object]]:
         return [{"label": "fine", "probability": 1 - p}, {"label": "bad", "probability": p}]
 
-    items = pl.DataFrame(
-        {
-            "violating": [True, True, True, False],
-            "method": ["gold", "dawid_skene", "dawid_skene", "dawid_skene"],
-            "posterior": [posterior(0.4), posterior(0.9), posterior(0.6), posterior(0.1)],
-        }
-    )
+    items = EVAL_SET_ITEMS.filled(
+        pl.LazyFrame(
+            {
+                "violating": [True, True, True, False, True],
+                "method": ["gold", "dawid_skene", "dawid_skene", "dawid_skene", "majority"],
+                "posterior": [posterior(0.4), posterior(0.9), posterior(0.6), posterior(0.1), None],
+                "basis": ["authority", "posterior", "calibrated", "posterior", "vote_share"],
+            }
+        )
+    ).collect()
     found = label_purity(items, ("bad",))
-    assert (found.n, found.n_authority, found.expected_right) == (3, 1, pytest.approx(2.5))
-    # None of the two right: .1 x .4 = .04, above the lower tail of .025.
-    assert (found.low, found.high) == (1, 3)
+    # Gold counts as 1; the vote share is no probability and is in no sum.
+    assert (found.n, found.n_authority, found.n_believed, found.expected_right) == (4, 1, 3, pytest.approx(2.5))
+    assert found.bases == {"authority": 1, "calibrated": 1, "posterior": 1, "vote_share": 1}
     assert label_purity(items.filter(~pl.col("violating")), ("bad",)).expected_right is None
+
+
+def test_purity_has_an_interval_only_where_gold_measured_it_and_says_that_first() -> None:
+    believed = label_purity(
+        EVAL_SET_ITEMS.filled(
+            pl.LazyFrame(
+                {
+                    "violating": [True] * 4,
+                    "method": ["dawid_skene"] * 4,
+                    "posterior": [[{"label": "bad", "probability": 0.9}]] * 4,
+                }
+            )
+        ).collect(),
+        ("bad",),
+    )
+    alone = purity_text(believed.as_dict(None))
+    assert alone.startswith("Gold purity: not measured")
+    assert "95 %" not in alone
+    assert "3.6 of 4 (90.0%): what is believed" in alone
+    measured = {
+        "method": "dawid_skene", "drop_date": "2026-03-02", "purity": 0.779, "purity_low": 0.72, "purity_high": 0.83,
+        "n_called_violating": 204,
+    }  # fmt: skip
+    said = purity_text(believed.as_dict(measured))
+    assert said.startswith(
+        "Gold purity (dawid_skene, 2026-03-02): of 204 gold items that their votes call violating 77.9%"
+    )
+    assert said.index("95 %: 72.0% to 83.0%") < said.index("90.0%")
 
 
 def test_where_everything_violates_precision_is_1_and_has_no_interval() -> None:

@@ -47,10 +47,11 @@ def test_majority_ties_and_abstentions(small: SmallHome) -> None:
         3,
         False,
     )
-    assert clear["probability"] == clear["vote_share"] == pytest.approx(2 / 3)
+    # A share of votes is no probability.
+    assert clear["vote_share"] == pytest.approx(2 / 3)
+    assert (clear["basis"], clear["probability"], clear["posterior"]) == ("vote_share", None, None)
     # Entropy of (1/3, 2/3, 0) in bits: log2(3) - 2/3 = 0.918296.
     assert clear["entropy"] == pytest.approx(0.918296, abs=1e-6)
-    assert [p["probability"] for p in clear["posterior"]] == pytest.approx([1 / 3, 2 / 3, 0])
     tied = rows["tied"]
     assert (tied["label"], tied["majority_label"], tied["is_tie"], tied["violating"]) == (None, None, True, None)
     skipped = rows["skipped"]
@@ -76,7 +77,7 @@ def test_gold_goes_before_adjudication_goes_before_votes(small: SmallHome) -> No
         ("severe", "gold", 1.0), ("none", "adjudication", 1.0), ("severe", "gold", 1.0),
     ]  # fmt: skip
     assert (rows["i"]["majority_label"], rows["i"]["gold_label"], rows["i"]["n_votes"]) == ("mild", "severe", 2)
-    assert (rows["k"]["n_votes"], rows["k"]["vote_share"]) == (0, None)
+    assert (rows["k"]["n_votes"], rows["k"]["vote_share"], rows["k"]["basis"]) == (0, None, "authority")
 
 
 def test_the_window_joins_days_and_a_vote_delivered_twice_counts_once(small: SmallHome) -> None:

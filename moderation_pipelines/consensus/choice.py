@@ -8,13 +8,14 @@ from dataclasses import dataclass
 import numpy as np
 
 from moderation_pipelines.consensus.aggregate import FALLBACK, aggregate
+from moderation_pipelines.consensus.basis import POSTERIOR, VOTE_SHARE
+from moderation_pipelines.consensus.calibration import MIN_GOLD, Bin, Calibration, calibration_of
 from moderation_pipelines.consensus.method import METHODS, Aggregate
 from moderation_pipelines.stats.arrays import FloatArray, IntArray
 from moderation_pipelines.stats.intervals import UNDEFINED, Interval, wilson_interval
 from moderation_pipelines.stats.paired import mcnemar_exact
 from moderation_pipelines.votes.matrix import VoteMatrix
 
-MIN_GOLD = 30
 FOLDS = 5
 GROWTH, SURE = 4 / 3, 0.01
 IN_POLICY = "set in policy.yaml"
@@ -37,7 +38,7 @@ class Measured:
     others. ``considered_gold``: gold items when the chosen method was last compared with the others; null where the
     policy names it. ``purity``: of the items called violating the share that gold calls violating.
     ``mean_rank_error``: mean distance in labels on an ordered scale, of items that got a label. ``p_value``: exact
-    McNemar against the chosen method.
+    McNemar against the chosen method. ``calibration`` and ``reliability``: of the chosen method alone.
     """
 
     method: str
@@ -54,6 +55,8 @@ class Measured:
     converged: bool | None
     note: str | None
     considered_gold: int | None = None
+    calibration: Calibration | None = None
+    reliability: tuple[Bin, ...] = ()
 
 
 def measure_methods(
@@ -95,8 +98,8 @@ def measure_methods(
         return [_unmeasured(votes, everything, m, m == chosen, n_gold, ordinal, cut) for m in methods]
     labels = {m: _cross_validated(votes, gold, taught, m, ordinal) for m in methods}
     truth = gold[known]
-    right = {m: (found[known] == truth).astype(np.float64) for m, (found, _) in labels.items()}
-    error = {m: _rank_error(found[known], truth) if ordinal else None for m, (found, _) in labels.items()}
+    right = {m: (found.label[known] == truth).astype(np.float64) for m, (found, _) in labels.items()}
+    error = {m: _rank_error(found.label[known], truth) if ordinal else None for m, (found, _) in labels.items()}
     # A method that labels nothing has no rank error: it ranks behind those that do.
     order = sorted(methods, key=lambda m: (-right[m].sum(), np.inf if (e := error[m]) is None else e, methods.index(m)))
     n_right_of = {m: int(right[m].sum()) for m in methods}
@@ -104,10 +107,16 @@ def measure_methods(
     chosen = choice.method
     # What the fold of each gold item is labelled by, had the method been chosen without that fold.
     nested = _nested(labels, right, known, methods) if choice.is_by_gold else None
+    unseen = labels[chosen][0]
+    is_share = METHODS[chosen].gives_shares
+    calibration, bins = calibration_of(
+        VOTE_SHARE if is_share else POSTERIOR, unseen.posterior[known], votes.votes[known] if is_share else None,
+        unseen.label[known], truth, FOLDS,
+    )  # fmt: skip
     out = []
     for m in methods:
         found, fit = labels[m]
-        given = nested if m == chosen and nested is not None else found[known]
+        given = nested if m == chosen and nested is not None else found.label[known]
         called = np.array([*violating, False])[given]
         n_right, n_called = int((given == truth).sum()), int(called.sum())
         out.append(
@@ -118,6 +127,7 @@ def measure_methods(
                 fit.iterations, fit.converged,
                 _remark(choice, order, wanted, n_right_of) + cut if m == chosen else None,
                 choice.considered_gold if m == chosen else None,
+                calibration if m == chosen else None, tuple(bins) if m == chosen else (),
             )
         )  # fmt: skip
     return out
@@ -153,7 +163,7 @@ def _choice(
 
 
 def _nested(
-    labels: dict[str, tuple[IntArray, Aggregate]],
+    labels: dict[str, tuple[Aggregate, Aggregate]],
     right: dict[str, FloatArray],
     known: np.ndarray,
     methods: Sequence[str],
@@ -163,7 +173,7 @@ def _nested(
     out = np.empty(len(fold), np.int64)
     for k in range(FOLDS):
         best = max(methods, key=lambda m: (right[m][fold != k].sum(), -methods.index(m)))
-        out[fold == k] = labels[best][0][known][fold == k]
+        out[fold == k] = labels[best][0].label[known][fold == k]
     return out
 
 
@@ -204,19 +214,20 @@ def _within_limit(votes: VoteMatrix, gold: IntArray) -> np.ndarray:
 
 def _cross_validated(
     votes: VoteMatrix, gold: IntArray, taught: IntArray, method: str, ordinal: bool
-) -> tuple[IntArray, Aggregate]:
-    """Labels of the gold items by fits that did not know them; and the fit that knows all gold."""
+) -> tuple[Aggregate, Aggregate]:
+    """Labels and posteriors of the gold items by fits that did not know them; and the fit that knows all gold."""
     everything = np.where(gold >= 0, gold, taught)
     whole = aggregate(votes, method, everything, ordinal)
     if not METHODS[method].learns:
-        return aggregate(votes, method, None, ordinal).label, whole
-    found = np.full(votes.n_items, -1)
-    places = np.flatnonzero(gold >= 0)
+        return aggregate(votes, method, None, ordinal), whole
+    found = Aggregate(np.zeros(whole.posterior.shape), np.full(votes.n_items, -1))
+    places = np.flatnonzero((gold >= 0) & (votes.votes > 0))
     for fold in range(FOLDS):
         mine = places[fold::FOLDS]
         seen = everything.copy()
         seen[mine] = -1
-        found[mine] = aggregate(votes, method, seen, ordinal, restarts=2).label[mine]
+        fit = aggregate(votes, method, seen, ordinal, restarts=2)
+        found.label[mine], found.posterior[mine] = fit.label[mine], fit.posterior[mine]
     return found, whole
 
 

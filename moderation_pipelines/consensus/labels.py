@@ -10,8 +10,18 @@ import numpy as np
 import polars as pl
 
 from moderation_pipelines.consensus.aggregate import FALLBACK, aggregate
+from moderation_pipelines.consensus.basis import (
+    AUTHORITY,
+    CALIBRATED,
+    POSTERIOR,
+    VOTE_SHARE,
+    decided_by_authority,
+    with_basis,
+)
+from moderation_pipelines.consensus.calibration import Calibration, evidence_of
 from moderation_pipelines.consensus.choice import IN_POLICY, Held, Measured, measure_methods
-from moderation_pipelines.consensus.tables import CONSENSUS, CONSENSUS_METHODS
+from moderation_pipelines.consensus.method import METHODS
+from moderation_pipelines.consensus.tables import CONSENSUS, CONSENSUS_METHODS, RELIABILITY
 from moderation_pipelines.policies.policy import Policies, Policy
 from moderation_pipelines.stats.intervals import clopper_pearson_interval
 from moderation_pipelines.votes.authority import authority_labels
@@ -25,11 +35,13 @@ def consensus_labels(
     day: date,
     methods: Mapping[str, str] | None = None,
     new_tally: NewTally | None = None,
+    calibrations: Mapping[str, Calibration] | None = None,
 ) -> pl.DataFrame:
     """The ``consensus`` rows of ``day``: every item x policy voted on that day, from all its votes in the window.
 
     ``votes`` are the window's rows of the ``votes`` table, ``day`` its last day. ``methods``: the method per policy, as
-    chosen by :func:`consensus_methods_table`; default: the policy's own, ``dawid_skene`` where it is to be measured.
+    chosen by :func:`measured_methods`; default: the policy's own, ``dawid_skene`` where it is to be measured.
+    ``calibrations``: that of the method, per policy that has one; the label stays what the method gives.
     Gold and adjudication override the votes and the method says so; gold goes before adjudication. Tied items have a
     null label. Sorted by policy and item. ``new_tally`` counts the votes and items that are left out.
     """
@@ -41,7 +53,9 @@ def consensus_labels(
         mine = counting.filter(pl.col("policy") == policy.id)
         if mine.filter(pl.col("drop_date") == day).height:
             method = (methods or {}).get(policy.id) or wanted_method(policy) or FALLBACK
-            frames.append(_policy_consensus(_voted(mine, policy), policy, method, day))
+            frames.append(
+                _policy_consensus(_voted(mine, policy), policy, method, day, (calibrations or {}).get(policy.id))
+            )
             if new_tally is not None:
                 n_items = mine["item_id"].n_unique()
                 tally = new_tally("consensus items", policy.id, n_items)
@@ -56,16 +70,18 @@ def wanted_method(policy: Policy) -> str | None:
     return None if policy.aggregation == "measured" else policy.aggregation
 
 
-def consensus_methods_table(
+def measured_methods(
     votes: pl.LazyFrame, policies: Policies, day: date, before: pl.DataFrame | None = None
-) -> pl.DataFrame:
-    """The ``consensus_methods`` rows: every method's accuracy on the window's gold, and which is chosen.
+) -> tuple[pl.DataFrame, pl.DataFrame]:
+    """The ``consensus_methods`` rows: every method's accuracy on the window's gold, and which is chosen. And the
+    ``reliability`` rows of the chosen ones' probabilities.
 
     ``before``: rows of earlier days; the newest choice per policy is held as :func:`measure_methods` says.
     """
     counting = window_votes(votes, policies).collect()
     held = {} if before is None else held_methods(before)
-    rows = []
+    rows: list[dict[str, object]] = []
+    bins: list[dict[str, object]] = []
     for policy in policies:
         voted = _voted(counting.filter(pl.col("policy") == policy.id), policy)
         flags = [label.violating for label in policy.labels]
@@ -73,13 +89,31 @@ def consensus_methods_table(
             voted.matrix, voted.only_gold, flags, policy.scale != "nominal", wanted_method(policy), voted.gold,
             held=held.get(policy.id),
         )  # fmt: skip
-        rows += [_method_row(policy.id, voted.matrix.n_votes, m) | {"drop_date": day} for m in found]
-    return CONSENSUS_METHODS.picked(pl.LazyFrame(rows, schema=CONSENSUS_METHODS.schema)).collect()
+        rows += [_method_row(policy, voted.matrix.n_votes, m) | {"drop_date": day} for m in found]
+        bins += [row | {"policy": policy.id, "drop_date": day} for m in found for row in _reliability_rows(m)]
+    return (
+        CONSENSUS_METHODS.picked(pl.LazyFrame(rows, schema=CONSENSUS_METHODS.schema)).collect(),
+        RELIABILITY.picked(pl.LazyFrame(bins, schema=RELIABILITY.schema)).collect(),
+    )
 
 
 def chosen_methods(table: pl.DataFrame) -> dict[str, str]:
     """The chosen method per policy, from ``consensus_methods`` rows of one day."""
     return dict(table.filter("is_chosen").select("policy", "method").iter_rows())
+
+
+def chosen_calibrations(table: pl.DataFrame, policies: Policies) -> dict[str, Calibration]:
+    """The calibration of the chosen method per policy that has one, from ``consensus_methods`` rows of one day.
+
+    None for a policy whose labels are others by now.
+    """
+    rows = table.filter(pl.col("is_chosen") & pl.col("slope").is_not_null())
+    out = {}
+    for policy_id, slope, shifts, n in rows.select("policy", "slope", "shifts", "n_calibrated").iter_rows():
+        shift = {s["label"]: s["shift"] for s in shifts}
+        if policy_id in policies and set(shift) == set(policies[policy_id].label_ids):
+            out[policy_id] = Calibration(slope, tuple(shift[label] for label in policies[policy_id].label_ids), n)
+    return out
 
 
 def held_methods(before: pl.DataFrame) -> dict[str, Held]:
@@ -90,10 +124,27 @@ def held_methods(before: pl.DataFrame) -> dict[str, Held]:
     return {policy: Held(method, n_gold) for policy, method, n_gold in rows}
 
 
-def _method_row(policy: str, n_votes: int, m: Measured) -> dict[str, object]:
+def _reliability_rows(m: Measured) -> list[dict[str, object]]:
+    return [
+        {
+            "method": m.method,
+            "source": b.source,
+            "bin": b.bin,
+            "mean_p": b.mean_p,
+            "observed": b.observed,
+            "ci_low": b.interval.low,
+            "ci_high": b.interval.high,
+            "n": b.n,
+        }
+        for b in m.reliability
+    ]
+
+
+def _method_row(policy: Policy, n_votes: int, m: Measured) -> dict[str, object]:
     purity = clopper_pearson_interval(m.n_called_right, m.n_called)
+    fitted = m.calibration
     return {
-        "policy": policy,
+        "policy": policy.id,
         "method": m.method,
         "is_chosen": m.is_chosen,
         "accuracy": m.accuracy,
@@ -111,6 +162,9 @@ def _method_row(policy: str, n_votes: int, m: Measured) -> dict[str, object]:
         "iterations": m.iterations,
         "is_converged": m.converged,
         "considered_gold": m.considered_gold,
+        "slope": fitted and fitted.slope,
+        "shifts": fitted and [{"label": x, "shift": b} for x, b in zip(policy.label_ids, fitted.shifts, strict=True)],
+        "n_calibrated": fitted and fitted.n_gold,
         "note": m.note,
     }
 
@@ -156,7 +210,9 @@ def _voted(votes: pl.DataFrame, policy: Policy) -> _Voted:
     return _Voted(items, votes, _matrix(items["item_id"], counted, policy), gold, only_gold)
 
 
-def _policy_consensus(voted: _Voted, policy: Policy, wanted: str, day: date) -> pl.DataFrame:
+def _policy_consensus(
+    voted: _Voted, policy: Policy, wanted: str, day: date, calibration: Calibration | None
+) -> pl.DataFrame:
     items, labels, has_word = voted.items, policy.label_ids, voted.gold >= 0
     today = voted.votes.lazy().filter((pl.col("drop_date") == day) & (pl.col("kind") != "audit"))
     counts, n_votes = voted.matrix.counts, voted.matrix.votes
@@ -164,8 +220,15 @@ def _policy_consensus(voted: _Voted, policy: Policy, wanted: str, day: date) -> 
     majority = np.where(is_tie | (n_votes == 0), -1, counts.argmax(axis=1))
     made = aggregate(voted.matrix, wanted, voted.gold, policy.scale != "nominal")
     posterior, chosen = made.posterior, made.label
+    gives_shares = METHODS[wanted].gives_shares
+    if calibration is not None:
+        fitted = calibration.applied(evidence_of(posterior, n_votes if gives_shares else None))
+        posterior = np.where((has_word | (n_votes == 0))[:, None], posterior, fitted)
+    basis = CALIBRATED if calibration is not None else VOTE_SHARE if gives_shares else POSTERIOR
     by_authority = np.where(items["gold_label"].is_not_null().to_numpy(), "gold", "adjudication")
     method = np.where(has_word, by_authority, np.where(n_votes > 0, wanted, "none"))
+    rests_on = np.where(has_word, AUTHORITY, np.where(n_votes > 0, basis, "none"))
+    is_share = rests_on == VOTE_SHARE
 
     row = np.arange(len(chosen))
     known = chosen >= 0
@@ -180,9 +243,10 @@ def _policy_consensus(voted: _Voted, policy: Policy, wanted: str, day: date) -> 
         label=pl.Series(label_array[chosen].tolist(), dtype=pl.String),
         violating=pl.Series(violating[chosen].tolist(), dtype=pl.Boolean),
         method=pl.Series(method.tolist(), dtype=pl.String).replace("none", None),
-        probability=_nullable(np.where(known, posterior[row, chosen], np.nan)),
-        posterior=_probabilities(posterior, labels, undecided),
+        probability=_nullable(np.where(known & ~is_share, posterior[row, chosen], np.nan)),
+        posterior=_probabilities(posterior, labels, undecided | is_share),
         entropy=_nullable(np.where(undecided, np.nan, entropy)),
+        basis=pl.Series(rests_on.tolist(), dtype=pl.String).replace("none", None),
         n_votes=pl.Series(n_votes),
         vote_share=_nullable(share),
         is_tie=pl.Series(is_tie),
@@ -196,12 +260,10 @@ def _nullable(values: np.ndarray) -> pl.Series:
     return pl.Series(values).fill_nan(None)
 
 
-def _probabilities(posterior: np.ndarray, labels: tuple[str, ...], undecided: np.ndarray) -> pl.Series:
-    wide = pl.DataFrame({f"p{k}": posterior[:, k] for k in range(len(labels))}).with_columns(
-        undecided=pl.Series(undecided)
-    )
+def _probabilities(posterior: np.ndarray, labels: tuple[str, ...], without: np.ndarray) -> pl.Series:
+    wide = pl.DataFrame({f"p{k}": posterior[:, k] for k in range(len(labels))}).with_columns(without=pl.Series(without))
     pairs = [pl.struct(label=pl.lit(label), probability=pl.col(f"p{k}")) for k, label in enumerate(labels)]
-    return wide.select(posterior=pl.when(~pl.col("undecided")).then(pl.concat_list(pairs)))["posterior"]
+    return wide.select(posterior=pl.when(~pl.col("without")).then(pl.concat_list(pairs)))["posterior"]
 
 
 def _matrix(item_ids: pl.Series, counted: pl.DataFrame, policy: Policy) -> VoteMatrix:
@@ -210,19 +272,16 @@ def _matrix(item_ids: pl.Series, counted: pl.DataFrame, policy: Policy) -> VoteM
     return matrix_of_ids(counted.lazy().with_columns(rater=rater), item_ids, policy.label_ids)
 
 
-def decided_by_authority() -> pl.Expr:
-    """Whether gold or adjudication decided a row's label; never null."""
-    return pl.col("method").is_in(["gold", "adjudication"]).fill_null(False)
-
-
 def latest_consensus(consensus: pl.LazyFrame, policies: Policies | None = None) -> pl.LazyFrame:
     """One row per item x policy of a history of consensus rows: that of the latest day.
 
     Rows decided by an authority go before later ones that are not: gold is not forgotten when it leaves the window.
-    With ``policies``, labels go by their names of today.
+    With ``policies``, labels go by their names of today. ``basis`` is filled in rows of earlier versions.
     """
     columns = ("label", "majority_label", "gold_label")
     renamed = consensus if policies is None else with_renamed_labels(consensus, policies, columns)
-    return renamed.sort(decided_by_authority(), "drop_date").unique(
-        ["item_id", "policy"], keep="last", maintain_order=True
+    return (
+        with_basis(renamed)
+        .sort(decided_by_authority(), "drop_date")
+        .unique(["item_id", "policy"], keep="last", maintain_order=True)
     )

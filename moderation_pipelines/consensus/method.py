@@ -35,7 +35,8 @@ class Method:
     """One method. ``fit(votes, gold, ordinal, restarts)`` gives posterior and label of every item.
 
     ``order``: place among the methods, the simpler first; of methods that are equally right the first is chosen.
-    ``needs_order``: only for ordered labels. ``learns``: whether gold changes what it gives.
+    ``needs_order``: only for ordered labels. ``learns``: whether gold changes what it gives. ``gives_shares``: its
+    posterior is shares of votes, which are no probabilities.
     """
 
     name: str
@@ -43,6 +44,7 @@ class Method:
     fit: Fitter
     needs_order: bool = False
     learns: bool = True
+    gives_shares: bool = False
 
 
 METHODS: Registry[Method] = Registry(

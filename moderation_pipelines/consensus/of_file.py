@@ -27,7 +27,8 @@ def consensus_of_file(
     policy: str | None = None,
 ) -> tuple[pl.DataFrame, list[str]]:
     """A label per item of a file of votes, and what was left out. Columns item_id (and policy, of several), label
-    (null: tied), method (gold for items an authority decided), probability, n_votes; sorted.
+    (null: tied), method (gold for items an authority decided), probability (null for methods that give vote shares),
+    vote_share, n_votes; sorted.
 
     Rows of kind gold (else adjudication) teach the method and decide their item. Anonymous votes count as one rater
     together. ``labels``: the label set in order; default: those met, gold's too, sorted.
@@ -53,18 +54,27 @@ def _labelled(counted: FileVotes, scale: Scale, method: str, ordered: bool) -> p
     more = gold.join(voted, on=unit, how="anti", nulls_equal=True).select(unit) if gold.height else gold.select(unit)
     items = pl.concat([voted, more])
     if items.is_empty():
-        empty = {"label": pl.String, "method": pl.String, "probability": pl.Float64, "n_votes": pl.Int64}
+        empty = {
+            "label": pl.String,
+            "method": pl.String,
+            "probability": pl.Float64,
+            "vote_share": pl.Float64,
+            "n_votes": pl.Int64,
+        }
         return pl.DataFrame(schema={**dict.fromkeys(counted.unit, pl.String), **empty})
     matrix = matrix_of(grouped).with_items(items.height)
     fixed = _fixed(items, gold, unit, index)
     made = aggregate(matrix, method, fixed, ordered)
     names = pl.Series([*scale.labels, None], dtype=pl.String)
     sure = made.posterior[np.arange(items.height), np.maximum(made.label, 0)]
+    cast = matrix.counts[np.arange(items.height), np.maximum(made.label, 0)] / np.maximum(matrix.votes, 1)
+    without = (made.label < 0) | (METHODS[method].gives_shares & (fixed < 0))
     chosen = np.where(made.label >= 0, made.label, len(scale.labels))
     labelled = items.lazy().with_columns(
         label=names.gather(pl.Series(chosen)),
         method=pl.when(pl.Series(fixed >= 0)).then(pl.lit("gold")).otherwise(pl.lit(method)),
-        probability=pl.Series(np.where(made.label >= 0, sure, np.nan)).fill_nan(None),
+        probability=pl.Series(np.where(without, np.nan, sure)).fill_nan(None),
+        vote_share=pl.Series(np.where((made.label >= 0) & (matrix.votes > 0), cast, np.nan)).fill_nan(None),
         n_votes=pl.Series(matrix.votes),
     )
     return labelled.sort(unit).collect(engine="streaming")  # sorts texts four times as fast as the other engine

@@ -1,18 +1,16 @@
-"""Gold purity: how many of the labels called violating are probably right."""
+"""Gold purity: how many of the labels called violating are right, measured on gold or else believed."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass
-from statistics import NormalDist
 from typing import Any
 
 import numpy as np
 import polars as pl
 
-from moderation_pipelines.consensus.labels import decided_by_authority
+from moderation_pipelines.consensus.basis import IN_WORDS, decided_by_authority, with_basis
 from moderation_pipelines.stats.arrays import FloatArray
 
-_EXACT = 5000
 _DIGITS = 6
 
 
@@ -20,43 +18,70 @@ _DIGITS = 6
 class Purity:
     """``n`` items called violating, ``n_authority`` of them by gold or adjudication, which count as right.
 
-    ``expected_right``: how many are right by their posterior; ``low`` and ``high``: the middle 95 % of that number.
-    Null with no item. Posteriors of models are overconfident where raters err together: read it beside the purity
-    measured on gold, in ``consensus_methods``.
+    ``expected_right``: how many of the ``n_believed`` with a probability are right by it; null with none. It is what a
+    model believes, so it has no interval: what is measured on gold stands in ``consensus_methods``. ``bases``: items by
+    what their probability rests on.
     """
 
     n: int
     n_authority: int
+    n_believed: int
     expected_right: float | None
-    low: int | None
-    high: int | None
+    bases: dict[str, int]
 
     def as_dict(self, measured: dict[str, Any] | None) -> dict[str, Any]:
-        """For a manifest: shares beside counts, and the purity measured on gold, if any."""
-
-        def share(count: float | None) -> float | None:
-            return None if count is None else round(count / self.n, _DIGITS)
-
+        """For a manifest: the purity measured on gold first, if any, then what the probabilities add up to."""
+        expected = self.expected_right
         return {
             "n_violating": self.n,
             "n_by_authority": self.n_authority,
-            "expected_right": None if self.expected_right is None else round(self.expected_right, _DIGITS),
-            "purity": share(self.expected_right),
-            "ci_low": share(self.low),
-            "ci_high": share(self.high),
             "measured_on_gold": measured,
+            "rests_on": self.bases,
+            "n_with_probability": self.n_believed,
+            "expected_right": None if expected is None else round(expected, _DIGITS),
+            "purity": None if expected is None else round(expected / self.n_believed, _DIGITS),
         }
 
 
 def label_purity(items: pl.DataFrame, violating: tuple[str, ...]) -> Purity:
     """Purity of a release's items. ``violating``: the policy's violating labels; a label is right to call an item
     violating if the truth is any of them."""
-    called = items.filter("violating").with_columns(sure=decided_by_authority())
-    if called.is_empty():
-        return Purity(0, 0, None, None, None)
-    p = np.where(called["sure"].to_numpy(), 1.0, violating_probability(called, violating))
-    low, high = poisson_binomial_interval(p)
-    return Purity(called.height, int(called["sure"].sum()), float(p.sum()), low, high)
+    called = with_basis(items.filter("violating").lazy()).collect()
+    bases = dict(called.group_by("basis").len().sort("basis").iter_rows())
+    sure = called.select(sure=decided_by_authority())["sure"]
+    believed = called.filter(sure | pl.col("posterior").is_not_null())
+    if believed.is_empty():
+        return Purity(called.height, 0, 0, None, bases)
+    by_word = believed.select(sure=decided_by_authority())["sure"].to_numpy()
+    p = np.where(by_word, 1.0, violating_probability(believed, violating))
+    return Purity(called.height, int(sure.sum()), believed.height, float(p.sum()), bases)
+
+
+def purity_text(purity: dict[str, Any]) -> str:
+    """The purity of a manifest in words: measured on gold first, then what the probabilities say."""
+    n = purity["n_violating"]
+    if not n:
+        return "Gold purity: no item is called violating."
+    rest = ", ".join(f"{IN_WORDS[basis]} {k:,}" for basis, k in purity["rests_on"].items())
+    said = (
+        f"Of the {n:,} items called violating {purity['n_by_authority']:,} are so by gold or adjudication, which count "
+        f"as right. What their labels rest on: {rest}."
+    )
+    measured = purity["measured_on_gold"]
+    first = (
+        "Gold purity: not measured, there is too little gold: nobody knows how many of the labels are right."
+        if measured is None
+        else f"Gold purity ({measured['method']}, {measured['drop_date']}): of {measured['n_called_violating']:,} gold "
+        f"items that their votes call violating {measured['purity']:.1%} violate (95 %: {measured['purity_low']:.1%} "
+        f"to {measured['purity_high']:.1%})."
+    )
+    if purity["purity"] is None:
+        return f"{first} {said}"
+    believed = (
+        f"Their probabilities add up to {purity['expected_right']:,.1f} of {purity['n_with_probability']:,} "
+        f"({purity['purity']:.1%}): what is believed, not what was measured."
+    )
+    return f"{first} {said} {believed}"
 
 
 def violating_probability(items: pl.DataFrame, violating: tuple[str, ...]) -> FloatArray:
@@ -72,31 +97,6 @@ def violating_probability(items: pl.DataFrame, violating: tuple[str, ...]) -> Fl
         .otherwise(pl.col("violating").cast(pl.Float64))
     )["p"]
     return np.clip(found.to_numpy().astype(np.float64), 0.0, 1.0)
-
-
-def poisson_binomial_interval(p: FloatArray, level: float = 0.95) -> tuple[int, int]:
-    """The middle ``level`` of how many of independent events with chances ``p`` happen. Exact up to 5,000 unsure ones.
-
-    Source: Hong (2013), Computational Statistics & Data Analysis 59, 41-51.
-    """
-    sure = int((p >= 1).sum())
-    unsure = p[(p > 0) & (p < 1)]
-    tail = (1 - level) / 2
-    if len(unsure) > _EXACT:
-        mean, sd = float(unsure.sum()), float(np.sqrt((unsure * (1 - unsure)).sum()))
-        half = NormalDist().inv_cdf(1 - tail) * sd
-        low, high = np.floor(mean - half), np.ceil(mean + half)
-        return sure + max(0, int(low)), sure + min(len(unsure), int(high))
-    mass = np.ones(1)
-    for chance in unsure:
-        grown = np.zeros(len(mass) + 1)
-        grown[:-1] = mass * (1 - chance)
-        grown[1:] += mass * chance
-        mass = grown
-    below = np.cumsum(mass)
-    low = int(np.searchsorted(below, tail, side="left"))
-    high = int(np.searchsorted(below, 1 - tail, side="left"))
-    return sure + low, sure + min(high, len(unsure))
 
 
 def measured_purity(methods: pl.LazyFrame, policy: str) -> dict[str, Any] | None:

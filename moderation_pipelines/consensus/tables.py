@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
-from moderation_pipelines.tables.column import Column, count, estimate, flag, share, text
+import polars as pl
+
+from moderation_pipelines.consensus.basis import BASES, CALIBRATED
+from moderation_pipelines.tables.column import Column, count, estimate, flag, integer, share, text
 from moderation_pipelines.tables.table import Table
 from moderation_pipelines.tables.vocabulary import (
     DROP_DATE,
@@ -16,6 +19,15 @@ from moderation_pipelines.tables.vocabulary import (
     p_value,
 )
 
+BASIS = text(
+    "what probability, posterior and entropy rest on: an authority's word, shares of votes (which are no "
+    "probabilities), the method's posterior, or that calibrated on gold; null without a counted vote",
+    nullable=True,
+    one_of=BASES,
+    added=True,
+)
+LABEL_SHIFTS = pl.List(pl.Struct({"label": pl.String(), "shift": pl.Float64()}))
+
 CONSENSUS = Table(
     "consensus",
     "one item x policy voted on that day, from all its votes in the window",
@@ -28,13 +40,20 @@ CONSENSUS = Table(
         "method": text(
             "what decided: gold, adjudication, or the aggregation method; null without a counted vote", nullable=True
         ),
-        "probability": share("posterior probability of the label; 1 for gold and adjudication; null without a label"),
+        "probability": share(
+            "probability of the label; 1 for gold and adjudication; null without a label, and where basis is vote_share"
+        ),
         "posterior": Column(
-            LABEL_PROBABILITIES, "probability of every label, in the policy's order; null without votes", nullable=True
+            LABEL_PROBABILITIES,
+            "probability of every label, in the policy's order; null without votes, and where basis is vote_share",
+            nullable=True,
         ),
         "entropy": estimate(
-            "Shannon entropy of the posterior; 0 means certain; null without votes", minimum=0, unit="bits"
+            "Shannon entropy of the posterior, where basis is vote_share of the votes' shares; 0 means certain; null without votes",
+            minimum=0,
+            unit="bits",
         ),
+        "basis": BASIS,
         "n_votes": count("counted votes: current, not abstaining"),
         "n_raters": count("different named raters among them; anonymous votes count one each"),
         "n_abstain": count("current votes that abstained"),
@@ -78,7 +97,42 @@ CONSENSUS_METHODS = Table(
             unit="items",
             added=True,
         ),
+        "slope": estimate(
+            "what log posteriors of the chosen method are multiplied by to fit gold, below 1 where it was too sure; "
+            "null without a calibration",
+            added=True,
+        ),
+        "shifts": Column(
+            LABEL_SHIFTS,
+            "what is then added to each label's, above 0 for labels it gave too little; null without a calibration",
+            nullable=True,
+            added=True,
+        ),
+        "n_calibrated": count(
+            "gold items the calibration was fitted on; null without one", nullable=True, unit="items", added=True
+        ),
         "note": NOTE.with_(meaning="reason why it was chosen, or why nothing was measured; null otherwise"),
+        "drop_date": WINDOW_DAY,
+    },
+)
+
+RELIABILITY = Table(
+    "reliability",
+    "one tenth of the probabilities given to labels of a policy, against gold that was not seen",
+    ("policy", "source", "bin", "drop_date"),
+    {
+        "policy": POLICY,
+        "method": text("aggregation method that labels the policy on this day"),
+        "source": text(
+            f"what the probabilities rest on; {CALIBRATED}: each fold of gold by the calibration of the others",
+            one_of=BASES[1:],
+        ),
+        "bin": integer("tenth they lie in: 9 is .9 to 1", minimum=0, maximum=9),
+        "mean_p": share("mean probability given to the label"),
+        "observed": share("share of these labels that gold calls right"),
+        "ci_low": low_share("95 % Wilson interval"),
+        "ci_high": high_share("95 % Wilson interval"),
+        "n": count("gold items in the bin; ties are in none", unit="items"),
         "drop_date": WINDOW_DAY,
     },
 )

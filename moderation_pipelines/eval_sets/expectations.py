@@ -9,7 +9,7 @@ import polars as pl
 
 from moderation_pipelines.auditing.expectation import Expectation, expectation
 from moderation_pipelines.auditing.gx import run_expectations
-from moderation_pipelines.consensus.labels import decided_by_authority
+from moderation_pipelines.consensus.basis import decided_by_authority
 from moderation_pipelines.consensus.method import METHODS
 from moderation_pipelines.eval_sets.tables import EVAL_SET_ITEMS
 from moderation_pipelines.tables.text_columns import sides

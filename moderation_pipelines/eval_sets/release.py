@@ -20,7 +20,7 @@ import polars as pl
 import pyarrow.parquet as pq
 import yaml
 
-from moderation_pipelines.consensus.purity import label_purity
+from moderation_pipelines.consensus.purity import label_purity, purity_text
 from moderation_pipelines.eval_sets.selection import NO_LABEL, Frame
 from moderation_pipelines.eval_sets.specs import EvalSetSpec, load_specs_leniently
 from moderation_pipelines.eval_sets.tables import EVAL_SET_ITEMS
@@ -29,6 +29,7 @@ from moderation_pipelines.foundation.errors import Problem, ReadFailure, UserErr
 from moderation_pipelines.foundation.home import Home
 from moderation_pipelines.policies.policy import Policies, Policy
 from moderation_pipelines.tables import store
+from moderation_pipelines.tables.layout import as_today
 from moderation_pipelines.tables.sql import Releases
 from moderation_pipelines.tables.store import write_text
 from moderation_pipelines.tables.warehouse import write_parquet
@@ -66,7 +67,7 @@ class Release:
 
     def verify(self) -> None:
         """Raises :class:`ReadFailure` when a row is not as published, naming the first."""
-        items = self.items()
+        items = self.items().select(self.columns)
         if self.manifest_version == 1:
             wrong = [] if rows_sha256(items) == self.manifest["content_sha256"] else ["*"]
         else:
@@ -97,7 +98,12 @@ class Release:
     def items(self) -> pl.DataFrame:
         """The release's rows, in canonical order. Raises :class:`ReadFailure` if the file is not as published."""
         with self._as_published() as stream:
-            return EVAL_SET_ITEMS.picked(pl.read_parquet(stream).lazy()).collect()
+            return EVAL_SET_ITEMS.picked(as_today(EVAL_SET_ITEMS, pl.read_parquet(stream).lazy())).collect()
+
+    @cached_property
+    def columns(self) -> list[str]:
+        """The columns it was published with: those that came later are null in :meth:`items`."""
+        return [c for c in EVAL_SET_ITEMS.columns if c in self.manifest["schema"]]
 
     def chunks(self, columns: Sequence[str], size: int) -> Iterator[list[tuple[Any, ...]]]:
         """Some columns of the rows, ``size`` rows at a time, in canonical order; memory does not grow with the rows.
@@ -226,10 +232,11 @@ class Candidate:
         m = release.manifest
         if (m["policy_sha256"], m["spec"]) != (self.policy.sha256, json.loads(self.spec.model_dump_json())):
             return False
+        rows = self.items.select(release.columns)
         if release.manifest_version == 1:
-            return bool(m["content_sha256"] == rows_sha256(self.items))
+            return bool(m["content_sha256"] == rows_sha256(rows))
         # The rows, not the root of their tree: with another secret (lost, or a home copied without it) that differs.
-        return bool(m["rows"] == self.items.height) and release.items().equals(self.items)
+        return bool(m["rows"] == rows.height) and release.items().select(release.columns).equals(rows)
 
 
 def release_sources(
@@ -397,7 +404,7 @@ pinned in `policy.yaml`). {m["rows_violating"]:,} violate it ({share:.1%} of the
 
 Decided by: {methods}.
 
-{_purity_text(m["gold_purity"])}
+{purity_text(m["gold_purity"])}
 
 ## How the items were drawn
 
@@ -426,26 +433,6 @@ As of {m["created_at"]}; parent version: {m["parent_version"] or "none"}; conten
 
 Train, tune, calibrate or pick few-shot examples on these items: use the development side.
 """
-
-
-def _purity_text(purity: dict[str, Any]) -> str:
-    """How many of the labels called violating are probably right, in words."""
-    n = purity["n_violating"]
-    if not n:
-        return "Gold purity: no item is called violating."
-    text = (
-        f"Gold purity: of the {n:,} items called violating {purity['expected_right']:,.1f} are probably right by their "
-        f"posterior ({purity['purity']:.1%}; 95 %: {purity['ci_low']:.1%} to {purity['ci_high']:.1%}); "
-        f"{purity['n_by_authority']:,} of them by gold or adjudication, which count as right."
-    )
-    measured = purity["measured_on_gold"]
-    if measured is None:
-        return f"{text} Not measured on gold: there is too little of it."
-    return (
-        f"{text} Measured on gold ({measured['method']}, {measured['drop_date']}): {measured['purity']:.1%} of "
-        f"{measured['n_called_violating']:,} items it calls violating are ({measured['purity_low']:.1%} to "
-        f"{measured['purity_high']:.1%})."
-    )
 
 
 @dataclass(frozen=True)
@@ -502,15 +489,15 @@ def release_diff(old: Release, new: Release) -> ReleaseDiff:
         [(i, x, y) for i, x, y in relabelled.iter_rows()],
         both.filter((pl.col("weight") - pl.col("weight_new")).abs() > 1e-9)["item_id"].to_list(),
         both.filter(pl.col("text_sha256") != pl.col("text_sha256_new"))["item_id"].to_list(),
-        _revised(a, b),
+        _revised(a, b, [c for c in old.columns if c in new.columns]),
         settings,
     )
 
 
-def _revised(a: pl.DataFrame, b: pl.DataFrame) -> list[str]:
+def _revised(a: pl.DataFrame, b: pl.DataFrame, columns: Sequence[str]) -> list[str]:
     """Items with the same label that rest on other votes, or are otherwise not the same row."""
     watched = ("text_sha256", "label", "weight", "inclusion_probability", "stratum")
-    rest = [c for c in EVAL_SET_ITEMS.columns if c not in ("item_id", *watched)]
+    rest = [c for c in columns if c not in ("item_id", *watched)]
     both = a.select("item_id", "label", old=pl.struct(rest).struct.json_encode()).join(
         b.select("item_id", "label", new=pl.struct(rest).struct.json_encode()), on=["item_id", "label"]
     )

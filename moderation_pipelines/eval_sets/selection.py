@@ -8,9 +8,12 @@ from dataclasses import dataclass
 
 import polars as pl
 
+from moderation_pipelines.consensus.basis import VOTE_SHARE
+from moderation_pipelines.consensus.calibration import MIN_GOLD
 from moderation_pipelines.consensus.labels import latest_consensus
 from moderation_pipelines.eval_sets.specs import EvalSetSpec
 from moderation_pipelines.eval_sets.tables import EVAL_SET_ITEMS
+from moderation_pipelines.foundation.errors import UserError
 from moderation_pipelines.foundation.text import EVAL
 from moderation_pipelines.policies.policy import Policies, Policy
 
@@ -109,10 +112,25 @@ def sampling_frame(
     if spec.min_votes:
         ask("min_votes: too few votes", (pl.col("n_votes") >= spec.min_votes) | pl.col("gold_label").is_not_null())
     if spec.min_probability:
+        _need_probabilities(items, policy, spec)
         ask("min_probability: label not sure enough", pl.col("probability") >= spec.min_probability)
     parts = [pl.col(column).fill_null(NOT_GIVEN) for column in spec.stratify_by]
     stratum = pl.concat_str(parts, separator=" | ") if parts else pl.lit("all")
     return Frame(items.with_columns(stratum=stratum), left_out, n_judged, tuple(filters))
+
+
+def _need_probabilities(items: pl.DataFrame, policy: Policy, spec: EvalSetSpec) -> None:
+    """Raises :class:`UserError` where labels have no probability that ``min_probability`` could be compared with."""
+    without = items.filter(pl.col("basis") == VOTE_SHARE)
+    if without.is_empty():
+        return
+    methods = ", ".join(sorted(without["method"].unique()))
+    raise UserError(
+        f"eval set {spec.name}: min_probability needs probabilities, and {without.height:,} of {items.height:,} labels "
+        f"are by {methods}, which gives shares of votes. Use min_votes; or name a model such as dawid_skene under "
+        f"`aggregation` of policy {policy.id}; or deliver {MIN_GOLD} gold labels of items with votes: shares are then "
+        "calibrated on them"
+    )
 
 
 def allocation(sizes: dict[str, int], spec: EvalSetSpec) -> dict[str, int]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from moderation_pipelines.consensus.tables import BASIS
 from moderation_pipelines.tables.column import Column, count, flag, integer, number, share, text
 from moderation_pipelines.tables.table import Table
 from moderation_pipelines.tables.vocabulary import EVAL_SET, ITEM_ID, LABEL_PROBABILITIES, POLICY, VERSION
@@ -21,8 +22,17 @@ EVAL_SET_ITEMS = Table(
         "violating": flag("whether the reference label violates"),
         "severity": integer("severity of the reference label in the policy; null if it has none", nullable=True),
         "method": text("what decided the label"),
-        "posterior": Column(LABEL_PROBABILITIES, "probability of every label; null without votes", nullable=True),
-        "probability": share("probability of the reference label"),
+        "posterior": Column(
+            LABEL_PROBABILITIES,
+            "probability of every label; null without votes, and where basis is vote_share",
+            nullable=True,
+        ),
+        "probability": share("probability of the reference label; null where basis is vote_share"),
+        "basis": BASIS.with_(
+            meaning="what the probability rests on: an authority's word, the method's posterior, or that calibrated on "
+            "gold; vote_share: on nothing, its method gives shares of votes; null in releases of earlier versions"
+        ),
+        "vote_share": share("share of votes for the reference label; null without votes", added=True),
         "n_votes": count("votes behind the label", unit="votes"),
         "stratum": text("stratum it was drawn from"),
         "inclusion_probability": number("probability that it was drawn, above 0", minimum=0, maximum=1),

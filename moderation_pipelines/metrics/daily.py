@@ -7,6 +7,7 @@ from datetime import UTC, date, datetime, time, timedelta
 
 import polars as pl
 
+from moderation_pipelines.consensus.basis import CALIBRATED, POSTERIOR, VOTE_SHARE, decided_by_authority, with_basis
 from moderation_pipelines.consensus.purity import violating_probability
 from moderation_pipelines.eval_sets.release import Release
 from moderation_pipelines.metrics.scored import Scored
@@ -15,22 +16,25 @@ from moderation_pipelines.metrics.tables import CHOSEN_BY_LABEL, METRICS, SLICES
 from moderation_pipelines.stats.intervals import seed_from
 from moderation_pipelines.stats.shrinkage import shrunk_values
 
-CONFIDENCE_ORDER = ("gold", "adjudication", "0.95 to 1", "0.80 to 0.95", "below 0.80")
+_SURE = ("0.95 to 1", "0.80 to 0.95", "below 0.80")
+_SAID = {CALIBRATED: "calibrated", POSTERIOR: "posterior", VOTE_SHARE: "vote share"}
+CONFIDENCE_ORDER = ("gold", "adjudication", *(f"{said} {sure}" for said in _SAID.values() for sure in _SURE))
 
 
-def label_confidence(method: pl.Expr, probability: pl.Expr) -> pl.Expr:
-    """The slice of an item by how sure its reference label is."""
-    return (
-        pl.when(method == "gold")
-        .then(pl.lit("gold"))
-        .when(method == "adjudication")
-        .then(pl.lit("adjudication"))
-        .when(probability >= 0.95)
-        .then(pl.lit("0.95 to 1"))
-        .when(probability >= 0.8)
-        .then(pl.lit("0.80 to 0.95"))
-        .otherwise(pl.lit("below 0.80"))
+def label_confidence() -> pl.Expr:
+    """The slice of an item by what its reference label rests on and how sure it is by that: of rows of
+    :func:`with_basis`."""
+    basis = pl.col("basis")
+    sure = pl.when(basis == VOTE_SHARE).then("vote_share").otherwise("probability")
+    band = (
+        pl.when(sure >= 0.95)
+        .then(pl.lit(_SURE[0]))
+        .when(sure >= 0.8)
+        .then(pl.lit(_SURE[1]))
+        .otherwise(pl.lit(_SURE[2]))
     )
+    said = pl.concat_str(basis.replace_strict(_SAID, default=POSTERIOR), band, separator=" ")
+    return pl.when(decided_by_authority()).then("method").otherwise(said)
 
 
 def metrics_table(
@@ -110,7 +114,7 @@ def _without_invalid(table: pl.DataFrame, invalid: Mapping[tuple[str, str, str],
 def sliced_items(release: Release) -> pl.DataFrame:
     """A release's items with what metrics need of them: item_id, violating, weight, p_label (probability that the item
     violates), stratum and the columns of SLICES."""
-    items = release.items()
+    items = with_basis(release.items().lazy()).collect()
     return items.select(
         "item_id",
         "violating",
@@ -118,7 +122,7 @@ def sliced_items(release: Release) -> pl.DataFrame:
         "locale",
         "surface",
         severity=pl.col("severity").cast(pl.String),
-        label_confidence=label_confidence(pl.col("method"), pl.col("probability")),
+        label_confidence=label_confidence(),
         p_label=pl.Series(violating_probability(items, release.violating_labels)),
         stratum="stratum",
     )

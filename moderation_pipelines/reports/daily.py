@@ -14,6 +14,7 @@ from markupsafe import Markup
 
 from moderation_pipelines import __version__
 from moderation_pipelines.agreement.notes import FEW_ITEMS
+from moderation_pipelines.consensus.basis import CALIBRATED
 from moderation_pipelines.foundation.home import Home
 from moderation_pipelines.foundation.registry import resolve
 from moderation_pipelines.foundation.settings import Settings
@@ -147,6 +148,8 @@ def page_values(data: ReportData) -> dict[str, Any]:
         "guidelines": data.guidelines.to_dicts(),
         "methods": data.methods.filter(pl.col("accuracy").is_not_null() | pl.col("is_chosen")).to_dicts(),
         "method_charts": _method_charts(data),
+        "reliability": data.reliability.sort("policy", "source", "bin").to_dicts(),
+        "reliability_charts": _reliability_charts(data),
         "comparisons": data.comparisons.filter(pl.col("slice") == "all").to_dicts(),
         "different": data.comparisons.filter(
             (pl.col("slice") != "all") & (pl.col("metric") == "accuracy") & (pl.col("p_adjusted") < SURE)
@@ -200,6 +203,25 @@ def _method_charts(data: ReportData) -> list[Row]:
             out.append(
                 {"title": policy.title, "chart": chart, "caption": "Share right on gold. Blue: the chosen method."}
             )
+    return out
+
+
+def _reliability_charts(data: ReportData) -> list[Row]:
+    """What labels' probabilities said and what gold says, per policy where it was measured."""
+    out = []
+    for policy in data.policies:
+        mine = data.reliability.filter(pl.col("policy") == policy.id).sort("source", "bin", descending=[True, False])
+        rows = [
+            RangeRow(
+                f"{b['source'].replace('_', ' ')} {b['mean_p']:.2f}", b["observed"], b["ci_low"], b["ci_high"], b["n"],
+                second=b["source"] != CALIBRATED,
+            )
+            for b in mine.to_dicts()
+        ]  # fmt: skip
+        if rows:
+            chart = range_chart(rows, f"Reliability, {policy.title}")
+            caption = f"Share right on gold of labels by {mine['method'][0]}, n: gold items."
+            out.append({"title": policy.title, "chart": chart, "caption": caption})
     return out
 
 

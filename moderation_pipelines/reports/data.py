@@ -10,8 +10,9 @@ from typing import Any
 import polars as pl
 
 from moderation_pipelines.agreement.tables import AGREEMENT, DISAGREEMENTS, GUIDELINE_COMPARISONS, RATER_PAIRS
-from moderation_pipelines.consensus.labels import decided_by_authority, latest_consensus
-from moderation_pipelines.consensus.tables import CONSENSUS, CONSENSUS_METHODS
+from moderation_pipelines.consensus.basis import IN_WORDS, decided_by_authority, with_basis
+from moderation_pipelines.consensus.labels import latest_consensus
+from moderation_pipelines.consensus.tables import CONSENSUS, CONSENSUS_METHODS, RELIABILITY
 from moderation_pipelines.eval_sets.asked import in_force, releases_of
 from moderation_pipelines.eval_sets.release import Release, current_release, release_diff, releases
 from moderation_pipelines.eval_sets.specs import load_specs_leniently
@@ -48,6 +49,7 @@ class ReportData:
     waiting_votes: int
     labelled: list[Row]
     methods: pl.DataFrame
+    reliability: pl.DataFrame
     agreement: pl.DataFrame
     disagreements: pl.DataFrame
     rater_pairs: pl.DataFrame
@@ -109,6 +111,7 @@ def report_data(home: Home, policies: Policies, day: date, settings: Settings, n
         waiting_votes=_waiting(warehouse, window),
         labelled=_labelled(warehouse.scan(CONSENSUS, window), policies),
         methods=warehouse.scan(CONSENSUS_METHODS, [day]).collect(),
+        reliability=warehouse.scan(RELIABILITY, [day]).collect(),
         agreement=warehouse.scan(AGREEMENT, [day]).collect(),
         disagreements=warehouse.scan(DISAGREEMENTS, [day]).collect(),
         rater_pairs=warehouse.scan(RATER_PAIRS, [day]).collect(),
@@ -191,7 +194,7 @@ def _labelled(consensus: pl.LazyFrame, policies: Policies) -> list[Row]:
     """Items of the window by policy: how many have a label, from whom, and how many lack the votes they should have."""
     wanted = {p.id: float(p.kpis.min_votes or 0) for p in policies}
     short = pl.col("n_votes") < pl.col("policy").replace_strict(wanted, default=0.0, return_dtype=pl.Float64)
-    return (
+    rows = (
         latest_consensus(consensus, policies)
         .group_by("policy")
         .agg(
@@ -202,11 +205,13 @@ def _labelled(consensus: pl.LazyFrame, policies: Policies) -> list[Row]:
             n_short=(short & ~decided_by_authority()).sum(),
             n_ties=pl.col("is_tie").sum(),
             mean_entropy=pl.col("entropy").mean(),
+            bases=pl.col("basis").drop_nulls().unique().sort(),
         )
         .sort("policy")
         .collect()
         .to_dicts()
     )
+    return [{**row, "rests_on": ", ".join(IN_WORDS[b] for b in row["bases"])} for row in rows]
 
 
 def _release_row(home: Home, release: Release) -> Row:
@@ -272,14 +277,19 @@ def _confusion(scores: pl.DataFrame, current: Sequence[Release]) -> pl.DataFrame
 def _read_next(scores: pl.DataFrame, current: Sequence[Release]) -> list[Row]:
     """Badcases most worth reading: judge and a sure reference label differ, and the judge was sure too.
 
-    Worth = probability of the reference label x the judge's probability for the wrong side; without a probability
-    from the judge 0.5 stands in for it.
+    Worth = probability of the reference label (share of votes, where there is none) x the judge's probability for the
+    wrong side; without a probability from the judge 0.5 stands in for it.
     """
     frames = []
     for r in current:
-        items = r.items().select(
-            "item_id", "locale", reference="label", truth="violating", sure="probability", by="method"
-        )
+        items = (
+            with_basis(r.items().lazy())
+            .select(
+                "item_id", "locale", "basis", reference="label", truth="violating", by="method",
+                sure=pl.coalesce("probability", "vote_share", pl.lit(0.5)),
+            )
+            .collect()
+        )  # fmt: skip
         frames.append(
             scores.filter(pl.col("eval_set") == r.name, pl.col("version") == r.version, pl.col("outcome") == "verdict")
             .join(items, on="item_id")
@@ -295,6 +305,7 @@ def _read_next(scores: pl.DataFrame, current: Sequence[Release]) -> list[Row]:
         "kind",
         "reference",
         "by",
+        "basis",
         "sure",
         "label",
         "p_violating",

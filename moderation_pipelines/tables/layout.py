@@ -64,12 +64,13 @@ def other_columns(table: Table, found: Iterable[str]) -> list[str]:
     return lacking + [f'has a column "{name}" that is not known' for name in there if name not in names.values()]
 
 
-def as_today(table: Table, stored: pl.LazyFrame, found: pl.Schema) -> pl.LazyFrame:
+def as_today(table: Table, stored: pl.LazyFrame, found: pl.Schema | None = None) -> pl.LazyFrame:
     """Rows of a file with the names of today; null in columns that came later."""
+    found = stored.collect_schema() if found is None else found
     return stored.select(
         pl.lit(None, column.dtype).alias(name)
-        if (at := stored_name(table, name, found)) is None
-        else pl.col(at).alias(name)
+        if (at := stored_name(table, name, found)) is None and column.added
+        else pl.col(at or name).alias(name)
         for name, column in table.columns.items()
     )
 

@@ -65,9 +65,10 @@ def _sources(home: Home, tables: Sequence[Table], releases: Releases | None, as_
         )
     if releases is not None:
         files, where = releases.files, "parse_path(filename)"
-        named = f"{where}[-3] AS eval_set, {where}[-2] AS version, * EXCLUDE (filename)"
+        there = {name for file in files for name in pl.read_parquet_schema(file)}
+        named = f"{where}[-3] AS eval_set, {where}[-2] AS version, {', '.join(_columns(releases.table, there))}"
         columns = ["eval_set", "version", *releases.table.schema.names()]
-        out[releases.table.name] = f"{named} FROM {_parquet(files, True)}" if files else _no_rows(columns)
+        out[releases.table.name] = f"{named} FROM {_parquet(files, True)} r" if files else _no_rows(columns)
     return out
 
 
