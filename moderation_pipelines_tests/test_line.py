@@ -201,6 +201,7 @@ def test_the_workbook_holds_the_tables(line: Line) -> None:
         "quarantine",
         "agreement",
         "methods",
+        "reliability",
         "disagreements",
         "rater pairs",
         "guidelines",

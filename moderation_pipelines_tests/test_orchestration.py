@@ -27,7 +27,7 @@ GROUPS = {
     "in_force": {"in_force", "home_files"},
     "policies": {"policies"},
     "ingest": {"drops", "quarantine", "content", "votes"},
-    "consensus": {"consensus_methods", "consensus"},
+    "consensus": {"consensus_methods", "reliability", "consensus"},
     "raters": {"raters"},
     "agreement": {"agreement", "disagreements", "rater_pairs", "guideline_comparisons"},
     "eval_sets": {"eval_sets", "releases"},
