@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import time
+from collections.abc import Callable
 from datetime import timedelta
 from typing import Any
 
+import numpy as np
 import polars as pl
 import pytest
 
@@ -231,3 +234,42 @@ def test_too_few_votes_give_no_interval_and_unordered_labels_no_severity(small: 
     card = cards_of(small, votes, "harassment")["r0"]
     for name in ("severity_low", "drift_per_week", "drift_p", "speed_gap", "apart_low", "apart_p", "pair_low"):
         assert card[name] is None, name
+
+
+@pytest.mark.slow
+def test_rater_cards_cost_at_most_three_times_the_consensus_however_many_raters(small: SmallHome) -> None:
+    """200,000 votes of 4,000 raters; CPU seconds of the same process, the better of two runs each."""
+    n, rng = 200_000, np.random.default_rng(4)
+    item, truth = np.arange(n) // 4, np.repeat(rng.integers(0, 3, n // 4), 4)
+    label = np.where(rng.random(n) < 0.8, truth, rng.integers(0, 3, n))
+    votes = VOTES.filled(
+        pl.LazyFrame(
+            {
+                "vote_id": [f"v{k}" for k in range(n)],
+                "item_id": [f"i{k:06d}" for k in item],
+                "rater_id": [f"r{k}" for k in (item * 31 + np.arange(n) % 4 * 977) % 4000],
+                "policy": "levels",
+                "label": np.array(["none", "mild", "severe"])[label],
+                "kind": "vote",
+                "is_current": True,
+                "is_abstain": False,
+                "seconds": rng.gamma(3, 4, n),
+                "drop_date": [DAY - timedelta(days=int(k) % 28) for k in item],
+                "drop_file": "f.jsonl",
+                "drop_line": np.arange(n) + 1,
+            }
+        )
+    ).collect()
+
+    def cost(work: Callable[[], pl.DataFrame]) -> float:
+        found = []
+        for _ in range(2):
+            before = time.process_time()
+            assert work().height
+            found.append(time.process_time() - before)
+        return min(found)
+
+    lazy = votes.lazy()
+    labels = cost(lambda: consensus_labels(lazy, small.policies, DAY, {"levels": "dawid_skene"}))
+    cards = cost(lambda: rater_cards(lazy, small.policies, DAY))
+    assert cards <= 3 * labels, (cards, labels)

@@ -147,6 +147,7 @@ def test_a_second_run_asks_nothing_and_changes_nothing(line: Line, tmp_path: Pat
     assert contents() == before
 
 
+@pytest.mark.slow
 def test_two_homes_with_one_secret_give_byte_identical_releases(line: Line, tmp_path: Path) -> None:
     twin = tmp_path / "twin"
     for name, data in sample_files().items():

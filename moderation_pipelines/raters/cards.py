@@ -8,8 +8,8 @@ import numpy as np
 import polars as pl
 
 from moderation_pipelines.agreement.disagreement import APART_SCHEMA, raters_apart
-from moderation_pipelines.policies.policy import Policies, Policy
-from moderation_pipelines.raters.tables import CONFUSION, RATERS
+from moderation_pipelines.policies.policy import Policies
+from moderation_pipelines.raters.tables import RATERS
 from moderation_pipelines.stats.intervals import UNDEFINED, Interval, t_interval, wilson_interval
 from moderation_pipelines.stats.multiplicity import benjamini_hochberg
 from moderation_pipelines.votes.authority import authority_labels
@@ -78,7 +78,7 @@ def rater_cards(votes: pl.LazyFrame, policies: Policies, day: date) -> pl.DataFr
             on=KEY,
             how="left",
         )
-        .join(_confusion(compared, policies).lazy(), on=KEY, how="left")
+        .join(_confusion(compared).lazy(), on=KEY, how="left")
         .join(steady.lazy().group_by(KEY).agg(n_referred=pl.len().cast(pl.Int64)), on=KEY, how="left")
         .join(_severity(steady), on=KEY, how="left")
         .join(_drift(steady), on=KEY, how="left")
@@ -211,38 +211,25 @@ def _with_references(counted: pl.LazyFrame, authority: pl.LazyFrame) -> pl.LazyF
     )
 
 
-def _confusion(compared: pl.DataFrame, policies: Policies) -> pl.DataFrame:
-    """Per rater the votes by reference and label, with shrunk rates: every label of every reference met."""
-    frames = []
-    for policy in policies:
-        mine = compared.filter(pl.col("policy") == policy.id)
-        for (rater,), part in mine.group_by(["rater_id"], maintain_order=True):
-            cells = _cells(part, policy, _table(mine, policy))
-            frames.append({"rater_id": rater, "policy": policy.id, "confusion": cells})
-    return pl.DataFrame(frames, schema={"rater_id": pl.String, "policy": pl.String, "confusion": CONFUSION})
-
-
-def _table(compared: pl.DataFrame, policy: Policy) -> np.ndarray:
-    """Votes by reference and label."""
-    k = len(policy.label_ids)
-    codes = [
-        compared[c].cast(pl.Enum(policy.label_ids)).to_physical().cast(pl.Int64).to_numpy()
-        for c in ("reference", "label")
-    ]
-    return np.bincount(codes[0] * k + codes[1], minlength=k * k).reshape(k, k).astype(np.float64)
-
-
-def _cells(part: pl.DataFrame, policy: Policy, pooled: np.ndarray) -> list[dict[str, object]]:
-    table = _table(part, policy)
-    rate_of_all = pooled / np.maximum(pooled.sum(axis=1, keepdims=True), 1)
-    shrunk = (table + SHRINKAGE * rate_of_all) / (table.sum(axis=1, keepdims=True) + SHRINKAGE)
-    return [
-        {"reference": reference, "label": label, "n": int(table[i, j]), "rate": float(shrunk[i, j])}
-        for i, reference in sorted(enumerate(policy.label_ids), key=lambda pair: pair[1])
-        if table[i].any()
-        for j, label in sorted(enumerate(policy.label_ids), key=lambda pair: pair[1])
-        if pooled[i, j]
-    ]
+def _confusion(compared: pl.DataFrame) -> pl.DataFrame:
+    """Per rater the votes by reference and label, with shrunk rates: every label anyone gave to a reference met."""
+    cell = ["policy", "reference", "label"]
+    counts = compared.lazy().group_by("rater_id", *cell).agg(n=pl.len().cast(pl.Int64))
+    of_all = counts.group_by(cell).agg(pl.col("n").sum())
+    rates = of_all.with_columns(rate_of_all=pl.col("n") / pl.col("n").sum().over("policy", "reference")).drop("n")
+    met = counts.group_by(*KEY, "reference").agg(of_rater=pl.col("n").sum())
+    cells = (
+        met.join(rates, on=["policy", "reference"])
+        .join(counts, on=["rater_id", *cell], how="left")
+        .with_columns(pl.col("n").fill_null(0))
+        .with_columns(
+            rate=(pl.col("n") + SHRINKAGE * pl.col("rate_of_all")) / (pl.col("of_rater") + SHRINKAGE),
+        )
+        .sort(*KEY, "reference", "label")
+        .group_by(KEY, maintain_order=True)
+        .agg(confusion=pl.struct("reference", "label", "n", "rate"))
+    )
+    return cells.collect()
 
 
 def _standard_error(x: pl.Expr) -> pl.Expr:
