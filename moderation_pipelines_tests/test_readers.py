@@ -12,6 +12,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
+from moderation_pipelines.foundation.settings import Bounds
 from moderation_pipelines.ingest import reading
 from moderation_pipelines.ingest.reading import DropRejected, RawRow, read_rows, reader_of
 
@@ -46,8 +47,8 @@ def packed(data: bytes, ending: str) -> bytes:
     return bytes(pa.compress(data, "zstd", asbytes=True)) if ending == ".zst" else data
 
 
-def rows_of(path: Path) -> list[RawRow]:
-    return [row for batch in read_rows(path, REQUIRED) for row in batch]
+def rows_of(path: Path, **bounds: int) -> list[RawRow]:
+    return [row for batch in read_rows(path, REQUIRED, bounds=Bounds(**bounds)) for row in batch]
 
 
 @pytest.mark.parametrize("packing", ["", ".gz", ".zst"])
@@ -145,11 +146,10 @@ def test_a_link_is_rejected(tmp_path: Path) -> None:
         rows_of(tmp_path / "f.jsonl")
 
 
-def test_an_overlong_line_is_cut_and_the_next_one_read(make_file: MakeFile, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(reading, "LINE_LIMIT", 1000)
-    rows = rows_of(make_file("f.jsonl", b'{"text": "' + b"x" * 5000 + b'"}\n' + as_jsonl()))
+def test_an_overlong_line_is_cut_and_the_next_one_read(make_file: MakeFile) -> None:
+    rows = rows_of(make_file("f.jsonl", b'{"text": "' + b"x" * 5000 + b'"}\n' + as_jsonl()), record=1000)
     assert [(r.line, r.rule) for r in rows] == [(1, "overlong_line"), (2, None), (3, None)]
-    rows = rows_of(make_file("f.csv", b"item_id,text\na,b\nc," + b"x" * 5000 + b"\nd,e\n"))
+    rows = rows_of(make_file("f.csv", b"item_id,text\na,b\nc," + b"x" * 5000 + b"\nd,e\n"), record=1000)
     assert [(r.line, r.rule) for r in rows] == [(2, None), (3, "overlong_line"), (4, None)]
 
 

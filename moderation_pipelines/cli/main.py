@@ -192,6 +192,7 @@ def drop(
     from moderation_pipelines.ingest.day import check_file
     from moderation_pipelines.ingest.feed import FEEDS
     from moderation_pipelines.ingest.landing import DropFile, place_drop
+    from moderation_pipelines.ingest.rule_words import conversion_words
     from moderation_pipelines.policies.policy import load_policies
 
     FEEDS[feed]  # an unknown feed is told before anything is read
@@ -215,6 +216,12 @@ def drop(
     counts = f"{result.rows:,} rows: {result.accepted:,} good, {result.quarantined:,} to quarantine"
     counts += f", {result.duplicates:,} duplicates"
     out.print(escape(f"{file.name}: {counts}"))
+    for (column, rule), n in sorted(result.conversions.items()):
+        out.print(escape(f"{file.name}: {column}: {n:,} values, {conversion_words(rule)}"))
+    for note in result.notes:
+        out.print(escape(f"{file.name}: {note}"))
+    if result.status == "quarantined":
+        raise failed(f"{file}: not placed: {result.why}")
     if not check_only:
         target = place.drops / feed / str(day) / file.name
         before = target.read_bytes() if target.is_file() else None

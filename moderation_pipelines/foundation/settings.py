@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import re
 from collections.abc import Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, fields, replace
 from datetime import date
 from typing import Any
 from zoneinfo import ZoneInfo, ZoneInfoNotFoundError
@@ -13,6 +13,25 @@ from zoneinfo import ZoneInfo, ZoneInfoNotFoundError
 from moderation_pipelines.foundation.errors import UserError
 
 _CRON = re.compile(r"([\d*,/-]+ ){4}[\d*,/-]+")
+
+
+@dataclass(frozen=True)
+class Bounds:
+    """How large a delivered file may be. What is over a bound of the file rejects it; over one of a row, the row.
+
+    ``bytes``: as delivered and unpacked. ``rows``, ``columns`` of a file. ``depth``: of nested JSON. ``cell``:
+    characters of a value. ``record``: bytes of a row. ``expansion``: times a file may grow when it is read, beyond
+    64 MiB. ``seconds``: a watchdog; what takes longer fails the run, as the same file may be quick elsewhere.
+    """
+
+    bytes: int = 16 * 1024**3
+    rows: int = 50_000_000
+    columns: int = 2_000
+    depth: int = 64
+    cell: int = 1_000_000
+    record: int = 16 * 1024**2
+    expansion: int = 200
+    seconds: int = 7_200
 
 
 @dataclass(frozen=True)
@@ -27,6 +46,7 @@ class Settings:
     keep_replaced_days: int = 90
     schedule_cron: str = "0 6 * * *"
     timezone: str = "UTC"
+    bounds: Bounds = Bounds()
 
     def in_force(self) -> dict[str, int | float]:
         """Those a day's rows depend on: recorded for the day when it is first run."""
@@ -78,6 +98,12 @@ class Settings:
             keep_replaced_days=int(number("MODERATION_KEEP_REPLACED_DAYS", default.keep_replaced_days, 0, 36_600)),
             schedule_cron=environ.get("MODERATION_SCHEDULE", default.schedule_cron),
             timezone=environ.get("MODERATION_TIMEZONE", default.timezone),
+            bounds=Bounds(
+                **{
+                    f.name: int(number(f"MODERATION_DROP_{f.name.upper()}", getattr(default.bounds, f.name), 1, 1e15))
+                    for f in fields(Bounds)
+                }
+            ),
         )
         if not _CRON.fullmatch(settings.schedule_cron):
             mistakes.append(f'MODERATION_SCHEDULE="{settings.schedule_cron}" is not a cron line like "0 6 * * *"')

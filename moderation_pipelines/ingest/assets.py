@@ -3,20 +3,24 @@
 from collections.abc import Iterator
 from typing import Any
 
+import polars as pl
+
 from moderation_pipelines.ingest.day import ingest_day
 from moderation_pipelines.ingest.feed import FEEDS
-from moderation_pipelines.ingest.tables import DROPS, QUARANTINE
+from moderation_pipelines.ingest.tables import CONVERSIONS, DROPS, QUARANTINE
 from moderation_pipelines.policies.policy import load_policies_leniently
 from moderation_pipelines.wiring.day_run import DayRun, Span
 from moderation_pipelines.wiring.partitions import Days
 from moderation_pipelines.wiring.table_assets import Check, Checked, Made, tables_asset
 
 ACCOUNTING = Check(DROPS.name, "rows_in_equal_rows_out", "accepted + quarantined + duplicates = delivered.")
-ALL_READ = Check(DROPS.name, "every_file_could_be_read", "No file was rejected as a whole.")
+ALL_READ = Check(
+    DROPS.name, "every_file_could_be_read", "No file was rejected as a whole, and of every one something went on."
+)
 
 
 def build(days: Days) -> list[Any]:
-    tables = (DROPS, QUARANTINE, *(feed.table for feed in FEEDS))
+    tables = (DROPS, QUARANTINE, CONVERSIONS, *(feed.table for feed in FEEDS))
     reads = {feed.table: Span.BEFORE for feed in FEEDS if feed.looks_back}
 
     def ingest(run: DayRun) -> Iterator[Made | Checked]:
@@ -26,7 +30,7 @@ def build(days: Days) -> list[Any]:
             run.warehouse, policies, run.date, run.settings, lambda place, n: run.tell(place), run.made_from(), broken
         )
         drops = run.warehouse.scan(DROPS, [run.date]).collect()
-        totals = drops.filter(status="accepted").sum().to_dicts()[0]
+        totals = drops.filter(pl.col("status") != "rejected").sum().to_dicts()[0]
         rows_out = totals["accepted"] + totals["quarantined"] + totals["duplicates"]
         counts = {k: totals[k] for k in ("rows", "accepted", "quarantined", "duplicates")}
         for table in tables:
@@ -36,7 +40,7 @@ def build(days: Days) -> list[Any]:
             yield ALL_READ.nothing(_NOTHING)
             return
         yield ACCOUNTING.result(rows_out == totals["rows"], **counts)
-        yield ALL_READ.result(not done.rejected, **{f.place: str(f.reason) for f in done.rejected})
+        yield ALL_READ.result(not done.rejected, **{f.place: str(f.why) for f in done.rejected})
 
     return [tables_asset(days, tables, ingest, reads, checks=(ACCOUNTING, ALL_READ), name="ingest")]
 

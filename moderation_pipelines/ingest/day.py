@@ -7,9 +7,12 @@ staging files; the second looks only at small fingerprints to find repeated deli
 from __future__ import annotations
 
 import hashlib
+import time
+import traceback
+from collections import Counter
 from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from contextlib import suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import date
 from pathlib import Path
 
@@ -17,13 +20,16 @@ import numpy as np
 import polars as pl
 import pyarrow.parquet as pq
 
+from moderation_pipelines.foundation.errors import SHOWN_VALUE, UserError
 from moderation_pipelines.foundation.settings import Settings
 from moderation_pipelines.ingest.feed import FEEDS, Delivery, Feed
 from moderation_pipelines.ingest.landing import DropFile, drop_files
+from moderation_pipelines.ingest.looks_like import columns_unread
 from moderation_pipelines.ingest.reading import DropRejected, read_rows
+from moderation_pipelines.ingest.rule_words import rule_words
 from moderation_pipelines.ingest.rules import checked_batch
 from moderation_pipelines.ingest.sides import pin_eval_share
-from moderation_pipelines.ingest.tables import DROPS, QUARANTINE
+from moderation_pipelines.ingest.tables import CONVERSIONS, DROPS, QUARANTINE
 from moderation_pipelines.policies.policy import Policies
 from moderation_pipelines.tables import store
 from moderation_pipelines.tables.table import Table
@@ -31,6 +37,7 @@ from moderation_pipelines.tables.warehouse import Warehouse
 
 Progress = Callable[[str, int], None]
 BUCKET_ROWS = 500_000
+_LOOKED_AT = 1_000
 
 
 class AccountingError(RuntimeError):
@@ -82,6 +89,9 @@ class FileResult:
     quarantined: int = 0
     duplicates: int = 0
     reason: str | None = None
+    notes: list[str] = field(default_factory=list)
+    rules: Counter[str] = field(default_factory=Counter)
+    conversions: Counter[tuple[str, str]] = field(default_factory=Counter)
     good: StagedFrames | None = None
     bad: StagedFrames | None = None
     conflicting: StagedFrames | None = None
@@ -100,6 +110,21 @@ class FileResult:
     def accepted(self) -> int:
         return 0 if self.rows is None else self.rows - self.quarantined - self.duplicates
 
+    @property
+    def status(self) -> str:
+        """What became of it: rejected as a whole; quarantined, every one of its rows; else accepted."""
+        if self.reason is not None:
+            return "rejected"
+        return "quarantined" if self.rows and self.quarantined == self.rows else "accepted"
+
+    @property
+    def why(self) -> str | None:
+        """Why nothing of it went on, or None."""
+        if self.status != "quarantined":
+            return self.reason
+        rules = ", ".join(f"{rule} {n:,}" for rule, n in sorted(self.rules.items(), key=lambda r: (-r[1], r[0])))
+        return f"not one of its {self.rows:,} rows is sound ({rules}); {rule_words(self.rules.most_common(1)[0][0])}"
+
 
 @dataclass
 class DayIngest:
@@ -110,7 +135,8 @@ class DayIngest:
 
     @property
     def rejected(self) -> list[FileResult]:
-        return [f for f in self.files if f.reason is not None]
+        """Files of which nothing went on."""
+        return [f for f in self.files if f.status != "accepted"]
 
     def total(self, feed: str, count: str) -> int:
         return sum(getattr(f, count) or 0 for f in self.files if f.feed == feed)
@@ -124,28 +150,45 @@ def stage_file(
     progress: Progress | None = None,
     broken: Collection[str] = (),
 ) -> FileResult:
-    """First pass over one file: rows through the rules into staging. A rejected file leaves nothing behind."""
+    """First pass over one file: rows through the rules into staging. A rejected file leaves nothing behind.
+
+    What no rule foresaw rejects the file too: one odd file never costs a day. Raises :class:`UserError` for a file that
+    takes longer than the bounds allow: it is no fault of the file alone.
+    """
     tag = hashlib.blake2b(drop.place.encode("utf-8", "surrogateescape"), digest_size=8).hexdigest()
     good, bad = StagedFrames(staging / f"{tag}.good"), StagedFrames(staging / f"{tag}.bad")
     result, feed = FileResult(drop.feed, drop.day, drop.name, None, 0), FEEDS[drop.feed]
-    rows = 0
+    rows, bounds, started = 0, settings.bounds, time.monotonic()
+    met: dict[str, None] = {}
     try:
         before = drop.fingerprint
         result.size = store.size(drop.path)
         with suppress(OSError):
             if store.is_regular_file(drop.path):
                 result.sha256 = store.sha256(drop.path)
-        for batch in read_rows(drop.path, feed.required):
-            checked = checked_batch(batch, feed, drop.day, drop.name, policies, broken)
+        for batch in read_rows(drop.path, feed.required, bounds=bounds, known=sorted(feed.known)):
+            for row in batch[: _LOOKED_AT if not rows else 0]:
+                met.update(dict.fromkeys(row.fields))
+            checked = checked_batch(batch, feed, drop.day, drop.name, policies, broken, bounds.cell)
             rows += len(batch)
             bad.append(checked.bad)
+            result.rules.update(checked.bad["rule"].to_list())
+            result.conversions.update(checked.conversions)
+            if time.monotonic() - started > bounds.seconds:
+                raise _TooLong
             good.append(feed.finished(checked.good, Delivery(drop.day, drop.name), policies, settings))
             if progress is not None:
                 progress(drop.place, len(batch))
         if drop.fingerprint != before:
             raise DropRejected("the file changed while it was read; write to a name ending in .tmp and rename")
-    except (DropRejected, OSError) as error:
-        result.reason = str(error) if isinstance(error, DropRejected) else f"the file cannot be read ({error.strerror})"
+    except _TooLong:
+        raise UserError(
+            f"{drop.place}: took over {bounds.seconds:,} s to read; take the file away or raise MODERATION_DROP_SECONDS"
+        ) from None
+    except Exception as error:  # noqa: BLE001 - the net: whatever a file holds, the others of the day go on
+        result.reason = _why_rejected(error, rows)
+        result.rules.clear()
+        result.conversions.clear()
         good.close()
         bad.close()
         store.remove(good.path)
@@ -154,7 +197,41 @@ def stage_file(
     good.close()
     bad.close()
     result.rows, result.quarantined, result.good, result.bad = rows, bad.rows, good, bad
+    result.notes = _notes(met, feed, result)
     return result
+
+
+class _TooLong(Exception):
+    """Reading takes longer than the bounds allow."""
+
+
+def _why_rejected(error: Exception, rows: int) -> str:
+    if isinstance(error, DropRejected):
+        return str(error)
+    if isinstance(error, OSError):
+        return f"the file cannot be read ({error.strerror})"
+    at = traceback.extract_tb(error.__traceback__)[-1]
+    return (
+        f"something in the rows after the first {rows:,} could not be handled ({type(error).__name__} in "
+        f"{Path(at.filename).name}:{at.lineno}); nothing of the file was kept: please report it, this is a defect"
+    )
+
+
+def _notes(met: Collection[str], feed: Feed, result: FileResult) -> list[str]:
+    """What should be known of a file though it was read: columns that look misnamed, times that could not be read."""
+    names = [n for n in met if len(n) <= SHOWN_VALUE]
+    known = sorted({*feed.fields, *(alias for name, alias in feed.aliases if name not in met)})
+    # A field that came under its other name is there.
+    there = [*names, *(name for name, alias in feed.aliases if alias in met)]
+    notes = [
+        f'"{column}" is kept in extra only; if it is {name}, name it so'
+        for column, name in columns_unread(there, known)
+    ]
+    if lost := sum(n for (column, _), n in result.conversions.items() if column == feed.ordered_by):
+        notes.append(f"{lost:,} values of {feed.ordered_by} cannot be read: repeats among them go by the order of rows")
+    if result.rows == 0:
+        notes.append("holds no row")
+    return notes
 
 
 def settle_day(files: Sequence[FileResult], feed: Feed, policies: Policies) -> list[pl.DataFrame]:
@@ -245,15 +322,15 @@ def _quarantine_conflicts(result: FileResult, feed: Feed, rows: list[int]) -> No
                 column=pl.lit(feed.key),
                 value=feed.key,
                 message=pl.format(
-                    '{} "{}" was delivered before on this day with other fields; deliver an item once a day, '
-                    "or a corrected file under the same name",
+                    "{} was delivered before on this day with other fields; deliver an item once a day, or a "
+                    "corrected file under the same name",
                     pl.lit(feed.key),
-                    feed.key,
                 ),
                 raw=pl.struct(pl.exclude("duplicate_of")).struct.json_encode().str.head(10_000),
             )
         )
     result.conflicting.close()
+    result.rules["conflicting_item"] += len(rows)
     result.quarantined += len(rows)
 
 
@@ -298,9 +375,11 @@ def ingest_day(
         files = [stage_file(drop, staging, policies, settings, progress, broken) for drop in drops]
         of = {feed.name: [f for f in files if f.feed == feed.name] for feed in feeds}
         verdicts = {feed.name: settle_day(of[feed.name], feed, policies) for feed in feeds}
-        tables = (*(feed.table for feed in feeds), QUARANTINE, DROPS)
+        tables = (*(feed.table for feed in feeds), QUARANTINE, CONVERSIONS, DROPS)
         with warehouse.replacing_all(tables, day, made_from) as paths:
-            *publishers, quarantine, delivered = (_Publisher(t, p) for t, p in zip(tables, paths, strict=True))
+            *publishers, quarantine, converted, delivered = (
+                _Publisher(t, p) for t, p in zip(tables, paths, strict=True)
+            )
             for feed, publisher in zip(feeds, publishers, strict=True):
                 mine, kept = of[feed.name], verdicts[feed.name]
                 completed = feed.completed(_kept(mine, kept), warehouse, day, settings)
@@ -309,8 +388,9 @@ def ingest_day(
             for file in files:
                 for frame in file.quarantine_frames():
                     quarantine.append(frame)
+            converted.append(conversions_frame(files))
             delivered.append(drops_frame(files))
-            for publisher in (*publishers, quarantine, delivered):
+            for publisher in (*publishers, quarantine, converted, delivered):
                 publisher.close()
             _check_accounting(files, {f.name: p.rows for f, p in zip(feeds, publishers, strict=True)}, quarantine.rows)
     return DayIngest(day, files)
@@ -348,6 +428,16 @@ def _check_accounting(files: Sequence[FileResult], rows: Mapping[str, int], quar
         raise AccountingError(f"{sum(f.quarantined for f in files)} rows quarantined, {quarantine} written")
 
 
+def conversions_frame(files: Sequence[FileResult]) -> pl.DataFrame:
+    """The ``conversions`` rows of a day."""
+    rows = [
+        {"feed": f.feed, "drop_date": f.day, "drop_file": f.name, "column": column, "rule": rule, "n": n}
+        for f in files
+        for (column, rule), n in sorted(f.conversions.items())
+    ]
+    return pl.DataFrame(rows, schema=CONVERSIONS.schema)
+
+
 def drops_frame(files: Sequence[FileResult]) -> pl.DataFrame:
     """The ``drops`` rows of a day."""
     return pl.DataFrame(
@@ -362,8 +452,9 @@ def drops_frame(files: Sequence[FileResult]) -> pl.DataFrame:
                 "accepted": f.accepted,
                 "quarantined": f.quarantined,
                 "duplicates": f.duplicates,
-                "status": "accepted" if f.reason is None else "rejected",
-                "reason": f.reason,
+                "status": f.status,
+                "reason": f.why,
+                "note": "; ".join(f.notes) or None,
             }
             for f in files
         ],

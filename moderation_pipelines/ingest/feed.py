@@ -8,6 +8,7 @@ from __future__ import annotations
 from collections.abc import Collection, Iterable, Mapping
 from dataclasses import dataclass
 from datetime import date
+from functools import cached_property
 from typing import Any, Literal
 
 import polars as pl
@@ -54,8 +55,15 @@ class Feed:
     key: str
     on_conflict: Literal["quarantine", "duplicate"] = "quarantine"
     looks_back: bool = False
+    # The field that says which of two rows about the same came later; without it the order of rows does.
+    ordered_by: str | None = None
     # Columns of the table that a second delivery of the same row may have otherwise.
     apart: tuple[str, ...] = ("drop_file", "drop_line")
+
+    @cached_property
+    def known(self) -> frozenset[str]:
+        """Every name a field of a row may have that is read."""
+        return frozenset(self.fields) | {alias for _, alias in self.aliases}
 
     @property
     def aliases(self) -> list[tuple[str, str]]:

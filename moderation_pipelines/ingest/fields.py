@@ -7,12 +7,15 @@ import math
 import re
 from collections.abc import Callable
 from dataclasses import dataclass
-from datetime import UTC, date, datetime
+from datetime import UTC, date, datetime, timedelta
+from decimal import Decimal
 from typing import Any
 
+from moderation_pipelines.foundation.errors import masked, shown
+
 ID_LIMIT = 256
-TEXT_LIMIT = 1_000_000
-SHOWN_VALUE = 40
+NUMBER_AS_TEXT = "number_as_text"
+_EXACT = 2**53
 
 
 # RFC 5646, section 2.1: language, extended language, script, region, variants, extensions, private use.
@@ -23,13 +26,6 @@ _LOCALE = re.compile(
 _CONTROL = re.compile(r"[\x00-\x1f\x7f\u2028\u2029]")
 
 
-def shown(value: object) -> str:
-    """A value as a message may show it: short ones in full, long ones by their length, so no item text gets out."""
-    text = value if isinstance(value, str) else json.dumps(value, ensure_ascii=False, default=str)
-    clean = _CONTROL.sub("�", text)
-    return f'"{clean}"' if len(text) <= SHOWN_VALUE else f"({len(text):,} characters)"
-
-
 class Unfit(Exception):
     """A value that does not fit its column: the rule and how to fix it."""
 
@@ -38,68 +34,98 @@ class Unfit(Exception):
         self.rule, self.message = rule, message
 
 
+@dataclass(frozen=True)
+class Mended:
+    """A value that was written otherwise, and by which rule it was read: counted in ``conversions``."""
+
+    value: Any
+    rule: str
+
+
 def _kind_of(value: object) -> str:
     if isinstance(value, bool):
         return "true or false"
-    if isinstance(value, int | float):
+    if isinstance(value, int | float | Decimal):
         return "a number"
     known: dict[type, str] = {str: "text", list: "a list", dict: "an object"}
     return known.get(type(value), type(value).__name__)
 
 
-def _text(value: Any) -> str | None:
+def _text(value: Any) -> str:
     if isinstance(value, str):
         return value
-    hint = f'; write it in quotes: "{value}"' if isinstance(value, int | float) and not isinstance(value, bool) else ""
-    raise Unfit("wrong_type", f"must be text, is {_kind_of(value)}{hint}")
+    raise Unfit("wrong_type", f"must be text, is {_kind_of(value)}")
 
 
-def identifier(value: Any) -> str | None:
-    """An id: text of 1 to 256 characters without outer spaces or control characters."""
-    text = _text(value)
-    assert text is not None
+def _word(value: Any) -> tuple[str, bool]:
+    """A value that names something, and whether it was a whole number: those name too."""
+    if isinstance(value, int) and not isinstance(value, bool):
+        return str(value), True
+    if isinstance(value, Decimal) and value.is_finite() and value == value.to_integral_value():
+        return str(int(value)), True
+    if isinstance(value, float) and abs(value) <= _EXACT and value.is_integer():
+        return str(int(value)), True
+    if isinstance(value, float | Decimal):
+        raise Unfit("wrong_type", "must be text, is a number that is not whole or not exact; write it in quotes")
+    return _text(value), False
+
+
+def _named(text: str, is_number: bool) -> Any:
+    return Mended(text, NUMBER_AS_TEXT) if is_number else text
+
+
+def identifier(value: Any) -> Any:
+    """An id: text of 1 to 256 characters without outer spaces or control characters, or a whole number."""
+    text, is_number = _word(value)
     if not text.strip():
         raise Unfit("missing_value", "is empty; every row needs one")
     if len(text) > ID_LIMIT:
         raise Unfit("overlong_id", f"has {len(text):,} characters; at most {ID_LIMIT}")
     if text != text.strip() or _CONTROL.search(text):
         raise Unfit("bad_id", "begins or ends with a space, or holds a control character; remove it")
-    return text
+    return _named(text, is_number)
 
 
 def item_text(value: Any) -> str | None:
-    """The text of an item: not empty, without NUL characters, at most a million characters."""
+    """The text of an item: not empty, without NUL characters."""
     text = _text(value)
-    assert text is not None
     if not text.strip():
         raise Unfit("missing_value", "is empty; an item needs text")
     if "\x00" in text:
         raise Unfit("nul_byte", "holds a NUL character; remove it")
-    if len(text) > TEXT_LIMIT:
-        raise Unfit("overlong_text", f"has {len(text):,} characters; at most {TEXT_LIMIT:,}")
     return text
 
 
 def plain(value: Any) -> str | None:
     """Any text; empty is absent."""
     text = _text(value)
-    assert text is not None
     if "\x00" in text:
         raise Unfit("nul_byte", "holds a NUL character; remove it")
     return text or None
 
 
-def locale(value: Any) -> str | None:
-    """A BCP 47 tag in its usual case; empty is absent."""
+def short_name(value: Any) -> Any:
+    """Text of at most 256 characters that names something, such as a label or a place, or a whole number; empty is
+    absent."""
+    text, is_number = _word(value)
+    if "\x00" in text:
+        raise Unfit("nul_byte", "holds a NUL character; remove it")
+    if len(text) > ID_LIMIT:
+        raise Unfit("overlong_name", f"has {len(text):,} characters; at most {ID_LIMIT}: is it in the right column?")
+    return _named(text, is_number) if text else None
+
+
+def locale(value: Any) -> Any:
+    """A BCP 47 tag in its usual case; ``en_US`` is read as ``en-US``; empty is absent."""
     text = _text(value)
-    assert text is not None
     if text == "":
         return None
-    if not _LOCALE.fullmatch(text):
-        mended = text.strip().replace("_", "-")
-        hint = f'; did you mean "{canonical_locale(mended)}"?' if _LOCALE.fullmatch(mended) else "; e.g. en, pt-BR"
-        raise Unfit("bad_locale", f"{shown(text)} is not a BCP 47 tag{hint}")
-    return canonical_locale(text)
+    if _LOCALE.fullmatch(text):
+        return canonical_locale(text)
+    mended = text.strip().replace("_", "-")
+    if _LOCALE.fullmatch(mended):
+        return Mended(canonical_locale(mended), "locale_respelt")
+    raise Unfit("bad_locale", f"{masked(text)} is not a BCP 47 tag; e.g. en, pt-BR")
 
 
 def canonical_locale(tag: str) -> str:
@@ -115,24 +141,47 @@ def canonical_locale(tag: str) -> str:
     return "-".join(out)
 
 
-def timestamp(value: Any) -> datetime | None:
-    """An ISO 8601 time; one without a zone is taken as UTC."""
+def timestamp(value: Any) -> Any:
+    """An ISO 8601 time; one without a zone is taken as UTC. Also read: a zone written as UTC or GMT, days by their
+    number in the year (2026-325)."""
     if value == "":
         return None
-    moment = value
+    moment, rule = value, None
     if isinstance(value, str):
-        try:
-            moment = datetime.fromisoformat(value.strip())
-        except ValueError:
-            raise Unfit("bad_timestamp", f"{shown(value)} is not ISO 8601; e.g. 2026-11-21T08:30:00Z") from None
+        moment, rule = _moment_of(value)
     elif isinstance(value, date) and not isinstance(value, datetime):
         moment = datetime(value.year, value.month, value.day)
     elif not isinstance(value, datetime):
         raise Unfit("wrong_type", f"must be a time as text, is {_kind_of(value)}; e.g. 2026-11-21T08:30:00Z")
     try:
-        return moment.replace(tzinfo=UTC) if moment.tzinfo is None else moment.astimezone(UTC)
+        moment = moment.replace(tzinfo=UTC) if moment.tzinfo is None else moment.astimezone(UTC)
     except (OverflowError, ValueError):
-        raise Unfit("bad_timestamp", f"{shown(value)} is out of range; e.g. 2026-11-21T08:30:00Z") from None
+        raise Unfit("bad_timestamp", f"{shown(str(value))} is out of range; e.g. 2026-11-21T08:30:00Z") from None
+    return moment if rule is None else Mended(moment, rule)
+
+
+_ZONE_NAME = re.compile(r"\s*(UTC|GMT)$")
+_DAY_OF_YEAR = re.compile(r"(\d{4})-?(\d{3})(T.*)?")
+
+
+def _moment_of(text: str) -> tuple[datetime, str | None]:
+    stripped = text.strip()
+    plainer = _ZONE_NAME.sub("+00:00", stripped.upper())
+    try:
+        return datetime.fromisoformat(stripped.upper()), None
+    except ValueError:
+        pass
+    try:
+        if (found := _DAY_OF_YEAR.fullmatch(plainer)) is not None:
+            first = datetime.fromisoformat(f"{found[1]}-01-01{found[3] or ''}")
+            moment = first + timedelta(days=int(found[2]) - 1)
+            if int(found[2]) and moment.year == first.year:
+                return moment, None
+        if plainer != stripped.upper():
+            return datetime.fromisoformat(plainer), "time_respelt"
+    except (ValueError, OverflowError):
+        pass
+    raise Unfit("bad_timestamp", f"{shown(text)} is not ISO 8601; e.g. 2026-11-21T08:30:00Z")
 
 
 def number(low: float, high: float, whole: bool = False) -> Callable[[Any], float | int | None]:
@@ -150,7 +199,7 @@ def number(low: float, high: float, whole: bool = False) -> Callable[[Any], floa
                 number = int(value) if re.fullmatch(r"\s*[+-]?\d{1,30}\s*", value) else float(value)
             except ValueError:
                 raise Unfit("wrong_type", f"must be a number {span}, is {shown(value)}") from None
-        elif isinstance(value, bool) or not isinstance(value, int | float):
+        elif isinstance(value, bool) or not isinstance(value, int | float | Decimal):
             raise Unfit("wrong_type", f"must be a number {span}, is {_kind_of(value)}")
         if not math.isfinite(number) or not low <= number <= high or (whole and number != int(number)):
             kind = "a whole number" if whole else "a number"
@@ -185,9 +234,11 @@ class Field:
     """How one delivered field becomes one column.
 
     ``repeats``: most values stand many times, and each is looked at once. ``empty_is_absent``: as null.
+    ``nan_is_absent``: NaN, which some tools write for what is missing, is null; else it is a value that is unfit.
     """
 
     convert: Callable[[Any], Any]
     aliases: tuple[str, ...] = ()
     repeats: bool = False
     empty_is_absent: bool = False
+    nan_is_absent: bool = True

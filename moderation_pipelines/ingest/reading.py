@@ -11,22 +11,25 @@ import io
 import json
 import zlib
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
-from dataclasses import dataclass
+from contextlib import contextmanager, suppress
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import IO, Any, cast
 
 import pyarrow as pa
 
-from moderation_pipelines.foundation.errors import nearest
 from moderation_pipelines.foundation.registry import Registry
+from moderation_pipelines.foundation.settings import Bounds
+from moderation_pipelines.ingest.looks_like import HEAD, column_meant, what_it_is
 from moderation_pipelines.tables import store
 
+DEFAULT = Bounds()
 BATCH_ROWS = 20_000
-LINE_LIMIT = 16 * 1024 * 1024
 BATCH_BYTES = 32 * 1024 * 1024
 RAW_LIMIT = 10_000
 READ_ERRORS = (OSError, EOFError, zlib.error, pa.ArrowException)
+# A file may always grow to this when it is read, and have so many rows, and rows for each of its bytes beyond.
+FREE_BYTES, FREE_ROWS, ROWS_PER_BYTE = 64 * 1024 * 1024, 1_000_000, 10
 _PACKED = {".gz": "gzip", ".zst": "zstd"}
 _EMPTY = "the file is empty; deliver at least a header or one row, or leave the file out"
 
@@ -58,29 +61,84 @@ class RawRow:
 
 @dataclass(frozen=True)
 class Source:
-    """One file to read: where it is, and how it is compressed (``.gz``, ``.zst`` or nothing)."""
+    """One file to read: where it is, and how it is compressed (``.gz``, ``.zst`` or nothing).
+
+    ``known``: fields of its feed, which no hint takes for another; ``ending``: of its name, without the compression.
+    """
 
     path: Path
     packed: str = ""
+    bounds: Bounds = DEFAULT
+    known: tuple[str, ...] = ()
+    ending: str = ""
+
+    @property
+    def allowed(self) -> int:
+        """Bytes it may have when it is read."""
+        return min(self.bounds.bytes, max(FREE_BYTES, self.bounds.expansion * store.size(self.path)))
 
     @contextmanager
     def plain(self) -> Iterator[io.BufferedReader]:
-        """The bytes, unpacked."""
+        """The bytes, unpacked. Raises :class:`DropRejected` where there are more than the bounds allow."""
         with _unpacked(self.path, self.packed) as stream:
-            yield stream
+            if not self.packed:
+                yield stream
+                return
+            with io.BufferedReader(_Counted(stream, self), 1 << 18) as counted:
+                yield cast(io.BufferedReader, counted)
 
     @contextmanager
     def text(self) -> Iterator[io.BufferedReader]:
         """The bytes of a UTF-8 text, unpacked, after its byte-order mark. Raises :class:`DropRejected`."""
         with self.plain() as stream:
-            start = stream.peek(4)[:4]
-            if start[:2] in (b"\xff\xfe", b"\xfe\xff") or start == b"\x00\x00\xfe\xff":
-                raise DropRejected("the file is UTF-16 or UTF-32; save it as UTF-8")
+            start = stream.peek(HEAD)[:HEAD]
+            if not start:
+                raise DropRejected(_EMPTY)
+            if (what := what_it_is(start, self.ending)) is not None:
+                raise DropRejected(f"the file is {what}")
             if start[:3] == b"\xef\xbb\xbf":
                 stream.read(3)
-            elif not start:
-                raise DropRejected(_EMPTY)
             yield stream
+
+    def too_large(self, rows: int, size: int) -> str | None:
+        """Which bound so many rows with so many bytes break; None if none. What a few bytes stand for has no end, so
+        both are counted against the size of the file too."""
+        packed = store.size(self.path)
+        if rows > self.bounds.rows:
+            return f"the file has over {self.bounds.rows:,} rows; divide it, or raise MODERATION_DROP_ROWS"
+        if rows > FREE_ROWS + ROWS_PER_BYTE * packed:
+            return (
+                f"{packed:,} bytes stand for over {rows - 1:,} rows: such rows cannot each hold an id; write it again"
+            )
+        if size > self.allowed:
+            return _too_much(self)
+        return None
+
+
+def _too_much(source: Source) -> str:
+    if source.allowed == source.bounds.bytes:
+        return f"the file has over {source.bounds.bytes:,} bytes; divide it, or raise MODERATION_DROP_BYTES"
+    return (
+        f"{store.size(source.path):,} bytes stand for over {source.allowed:,}, which is more than "
+        f"{source.bounds.expansion} times as many; deliver it less packed, or raise MODERATION_DROP_EXPANSION"
+    )
+
+
+class _Counted(io.RawIOBase):
+    """The unpacked bytes of a file, up to what its bounds allow."""
+
+    def __init__(self, stream: io.BufferedReader, source: Source) -> None:
+        self._stream, self._source, self._left = stream, source, source.allowed
+
+    def readable(self) -> bool:
+        return True
+
+    def readinto(self, buffer: Any) -> int:
+        n = self._stream.readinto(buffer)
+        self._left -= n
+        if self._left < 0:
+            raise DropRejected(_too_much(self._source))
+        return n
 
 
 @dataclass(frozen=True)
@@ -114,19 +172,30 @@ def reader_of(name: str) -> tuple[Reader, str]:
     raise DropRejected(f"file name ends in none of {known} (each also with .gz or .zst); rename it to what it holds")
 
 
-def read_rows(path: Path, required: Sequence[str], batch_rows: int = BATCH_ROWS) -> Iterator[list[RawRow]]:
-    """Rows of a drop file in batches. ``required`` are columns a CSV or Parquet file must have.
+def read_rows(
+    path: Path,
+    required: Sequence[str],
+    batch_rows: int = BATCH_ROWS,
+    bounds: Bounds = DEFAULT,
+    known: Sequence[str] = (),
+) -> Iterator[list[RawRow]]:
+    """Rows of a drop file in batches. ``required`` are columns a CSV or Parquet file must have; ``known``: those that
+    mean something.
 
     Raises :class:`DropRejected` at the first batch or in the middle, e.g. for a truncated gzip: then nothing of the
     file may be kept.
     """
-    reader, packed = reader_of(path.name)
+    reader, packed = _reader_for(path)
+    ending = _ending(path.name, packed)
+    source = Source(path, packed, bounds, tuple(known), ending)
     try:
-        if not store.is_regular_file(path):
-            raise DropRejected("not a regular file; deliver the file itself, not a link")
-        if store.size(path) == 0:
-            raise DropRejected(_EMPTY)
-        yield from reader.rows(Source(path, packed), required, batch_rows)
+        _check_whole(source)
+        rows = size = 0
+        for batch in reader.rows(source, required, batch_rows):
+            rows, size = rows + len(batch), size + sum(row.size for row in batch)
+            if (broken := source.too_large(rows, size)) is not None:
+                raise DropRejected(broken)
+            yield batch
     except DropRejected:
         raise
     except PermissionError as error:
@@ -135,6 +204,43 @@ def read_rows(path: Path, required: Sequence[str], batch_rows: int = BATCH_ROWS)
         raise DropRejected(_what_broke(error, reader, packed)) from None
     except reader.errors:
         raise DropRejected(reader.damaged or "the file cannot be read") from None
+
+
+def _reader_for(path: Path) -> tuple[Reader, str]:
+    """As :func:`reader_of`; where the name says nothing, what the file says is told."""
+    try:
+        return reader_of(path.name)
+    except DropRejected:
+        what = None
+        if store.is_regular_file(path):
+            with suppress(OSError):
+                what = what_it_is(_head(path), path.suffix.lower())
+        if what is not None:
+            raise DropRejected(f"the file is {what}") from None
+        raise
+
+
+def _ending(name: str, packed: str) -> str:
+    stem = name.lower().removesuffix(packed) if packed else name.lower()
+    return Path(stem).suffix
+
+
+def _head(path: Path) -> bytes:
+    with store.opened(path) as stream:
+        return bytes(stream.read(HEAD))
+
+
+def _check_whole(source: Source) -> None:
+    """What can be told of a file before it is read."""
+    path = source.path
+    if not store.is_regular_file(path):
+        raise DropRejected("not a regular file; deliver the file itself, not a link")
+    if store.size(path) == 0:
+        raise DropRejected(_EMPTY)
+    if store.size(path) > source.bounds.bytes:
+        raise DropRejected(_too_much(replace(source, bounds=replace(source.bounds, expansion=1 << 40))))
+    if not source.packed and (what := what_it_is(_head(path), source.ending)) is not None:
+        raise DropRejected(f"the file is {what}")
 
 
 def _what_broke(error: BaseException, reader: Reader, packed: str) -> str:
@@ -176,33 +282,43 @@ class _ArrowRaw(io.RawIOBase):
         super().close()
 
 
-def lines_of(stream: IO[bytes]) -> Iterator[tuple[int, bytes, bool]]:
-    """Lines with their number; the flag says the line was too long and was cut."""
+def lines_of(stream: IO[bytes], limit: int = DEFAULT.record) -> Iterator[tuple[int, bytes, bool]]:
+    """Lines with their number; the flag says the line was longer than ``limit`` bytes and was cut."""
     number = 0
-    while line := stream.readline(LINE_LIMIT + 1):
+    while line := stream.readline(limit + 1):
         number += 1
-        if len(line) <= LINE_LIMIT or line.endswith(b"\n"):
+        if len(line) <= limit or line.endswith(b"\n"):
             yield number, line, False
             continue
         head = line[:RAW_LIMIT]
-        while (rest := stream.readline(LINE_LIMIT)) and not rest.endswith(b"\n"):
+        while (rest := stream.readline(limit)) and not rest.endswith(b"\n"):
             pass
         yield number, head, True
 
 
-def checked_header(header: Sequence[str], required: Sequence[str]) -> None:
-    """Raises :class:`DropRejected` for missing or repeated columns.
+def checked_header(
+    header: Sequence[str], required: Sequence[str], known: Sequence[str] = (), columns: int = DEFAULT.columns
+) -> None:
+    """Raises :class:`DropRejected` for missing, repeated or too many columns.
 
-    Other cells of the line are not named: where the header is missing they are item text.
+    ``known``: fields that mean something, which are never taken for another. Other cells of the line are not named:
+    where the header is missing they are item text.
     """
-    missing = [c for c in required if c not in header]
-    repeated = [i for i, c in enumerate(header, start=1) if header.index(c) + 1 < i]
+    if len(header) > columns:
+        raise DropRejected(
+            f"the header has {len(header):,} columns; at most {columns:,}: is the header there? Or raise "
+            "MODERATION_DROP_COLUMNS"
+        )
+    there = set(header)
     mistakes = []
-    for column in missing:
-        near = nearest(column, header)
+    for column in (c for c in required if c not in there):
+        near = column_meant(column, header, {*required, *known})
         hint = f'; did you mean "{near}"?' if near else "; is the header there?"
         mistakes.append(f'column "{column}" is missing{hint}')
-    mistakes += [f"column {i} has the name of an earlier one" for i in repeated]
+    first: dict[str, int] = {}
+    for i, name in enumerate(header, start=1):
+        if first.setdefault(name, i) < i:
+            mistakes.append(f"column {i} has the name of an earlier one")
     if mistakes:
         raise DropRejected("; ".join(mistakes)[:1000])
 

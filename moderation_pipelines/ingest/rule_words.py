@@ -15,9 +15,15 @@ RULE_WORDS = {
     "out_of_range": "numbers lie within their bounds",
     "overlong_id": "ids have at most 256 characters",
     "overlong_line": "a row stands on a line of its own",
-    "overlong_text": "texts have at most a million characters",
+    "overlong_name": "labels and other names have at most 256 characters",
+    "overlong_text": "values have at most a million characters",
     "ragged_row": "every row has as many cells as the header",
+    "locale_respelt": "locales are BCP 47 tags: en-US, not en_US",
+    "nan_as_missing": "what is missing is left out, not NaN",
+    "number_as_text": "ids and labels are text; whole numbers are read as text",
+    "time_respelt": "times are ISO 8601, e.g. 2026-11-21T08:30:00Z",
     "too_deep": "JSON is nested at most 64 levels deep",
+    "too_many_fields": "a row has at most 2,000 fields",
     "unknown_kind": "kinds are vote, gold, adjudication and audit",
     "unknown_label": "labels are those of the policy",
     "unknown_policy": "policies are those of prompts/",
@@ -29,3 +35,12 @@ RULE_WORDS = {
 def rule_words(rule: str) -> str:
     """What a rule asks; of a rule that another package brings, its name."""
     return RULE_WORDS.get(rule, rule.replace("_", " "))
+
+
+READ_OTHERWISE = ("locale_respelt", "nan_as_missing", "number_as_text", "time_respelt")
+
+
+def conversion_words(rule: str) -> str:
+    """What became of values by a rule of ``conversions``."""
+    done = "read all the same" if rule in READ_OTHERWISE else "null in their column, kept in extra"
+    return f"{rule}: {done} ({rule_words(rule)})"

@@ -3,20 +3,27 @@
 from __future__ import annotations
 
 import json
+from collections import Counter
 from collections.abc import Collection, Sequence
 from dataclasses import dataclass, field
 from datetime import date
+from decimal import Decimal
+from itertools import islice
 from typing import Any
 
 import orjson
 import polars as pl
 
-from moderation_pipelines.foundation.errors import nearest
+from moderation_pipelines.foundation.errors import SHOWN_VALUE, shown
+from moderation_pipelines.foundation.settings import Bounds
 from moderation_pipelines.ingest.feed import Broken, Feed
-from moderation_pipelines.ingest.fields import SHOWN_VALUE, Unfit, shown
+from moderation_pipelines.ingest.fields import Mended, Unfit
+from moderation_pipelines.ingest.looks_like import column_meant
 from moderation_pipelines.ingest.reading import RawRow
 from moderation_pipelines.ingest.tables import QUARANTINE
 from moderation_pipelines.policies.policy import Policies
+
+_HINTS, _COMPARED_FIELDS = 50, 50
 
 
 @dataclass
@@ -26,21 +33,43 @@ class Batch:
     good: pl.DataFrame
     bad: pl.DataFrame
     broken: list[Broken] = field(default_factory=list)
+    conversions: Counter[tuple[str, str]] = field(default_factory=Counter)
+
+
+@dataclass
+class _Findings:
+    """What was found in a batch: rules that rows broke, and values that were read otherwise or nulled, by row."""
+
+    broken: list[Broken]
+    converted: list[tuple[int, str, str]] = field(default_factory=list)
+    nulled: dict[int, set[str]] = field(default_factory=dict)
+    hints: dict[tuple[str, tuple[str, ...]], str] = field(default_factory=dict)
 
 
 def checked_batch(
-    rows: Sequence[RawRow], feed: Feed, day: date, file: str, policies: Policies, broken_policies: Collection[str] = ()
+    rows: Sequence[RawRow],
+    feed: Feed,
+    day: date,
+    file: str,
+    policies: Policies,
+    broken_policies: Collection[str] = (),
+    cell: int = Bounds.cell,
 ) -> Batch:
-    """Split raw rows into typed good rows and quarantine rows. Good + bad = rows, always."""
+    """Split raw rows into typed good rows and quarantine rows. Good + bad = rows, always.
+
+    A value that is unfit for a column that may be null is nulled, kept in ``extra`` and counted, by column and rule, in
+    ``conversions`` (of good rows); any other costs the row. ``cell``: characters a value may have.
+    """
     broken: list[Broken] = [Broken(i, r.rule, None, None, r.message) for i, r in enumerate(rows) if r.rule is not None]
     unreadable = {b.row for b in broken}
     fields = feed.fields
-    known = set(fields) | {a for f in fields.values() for a in f.aliases}
+    known = feed.known
+    found = _Findings(broken)
     columns: dict[str, list[Any]] = {}
     for name in fields:
-        columns[name] = _converted(rows, feed, name, known, unreadable, broken)
+        columns[name] = _converted(rows, feed, name, known, unreadable, found, cell)
     broken += feed.row_mistakes(columns, policies, {(b.row, b.column) for b in broken}, broken_policies)
-    columns["extra"] = [_extra(row, feed, known) for row in rows]
+    columns["extra"] = [_extra(row, feed, known, found.nulled.get(i, ())) for i, row in enumerate(rows)]
     columns["drop_line"] = [row.line for row in rows]
     schema = {**feed.schema, "extra": pl.String, "drop_line": pl.Int64}
     frame = pl.DataFrame(columns, schema=schema, strict=True)
@@ -49,56 +78,77 @@ def checked_batch(
         mask = pl.Series([True] * len(rows))
         mask[bad_rows] = False
         frame = frame.filter(mask)
-    return Batch(frame, _quarantine(rows, broken, feed.name, day, file), broken)
+    lost = set(bad_rows)
+    conversions = Counter((column, rule) for row, column, rule in found.converted if row not in lost)
+    return Batch(frame, _quarantine(rows, broken, feed.name, day, file), broken, conversions)
 
 
 def _converted(
     rows: Sequence[RawRow],
     feed: Feed,
     name: str,
-    known: set[str],
+    known: Collection[str],
     skip: set[int],
-    broken: list[Broken],
+    found: _Findings,
+    cell: int,
 ) -> list[Any]:
-    convert, aliases, required = feed.fields[name].convert, feed.fields[name].aliases, name in feed.required
+    field_, column = feed.fields[name], feed.table.columns[name]
+    convert, aliases, required = field_.convert, field_.aliases, name in feed.required
     # Most values of these columns repeat: each is looked at once per batch.
-    memo: dict[str, Any] | None = {} if feed.fields[name].repeats else None
+    memo: dict[str, Any] | None = {} if field_.repeats else None
     out: list[Any] = [None] * len(rows)
     for i, row in enumerate(rows):
         value = row.fields.get(name)
         if value is None:
             for alias in aliases:
                 value = row.fields.get(alias)
-        if value is None or (value == "" and feed.fields[name].empty_is_absent):
+        if field_.nan_is_absent and isinstance(value, float | Decimal) and value != value:
+            value = None
+            found.converted.append((i, name, "nan_as_missing"))
+        if value is None or (value == "" and field_.empty_is_absent):
             if required and i not in skip:
-                hint = _misspelt(name, row.fields, known)
-                broken.append(Broken(i, "missing_value", name, None, f'"{name}" is missing{hint}'))
+                hint = _misspelt(name, row.fields, known, found)
+                found.broken.append(Broken(i, "missing_value", name, None, f'"{name}" is missing{hint}'))
             continue
         if memo is not None and type(value) is str and (done := memo.get(value)) is not None:
             out[i] = done
             continue
         try:
-            out[i] = convert(value)
-            if memo is not None and type(value) is str:
-                memo[value] = out[i]
+            if isinstance(value, str) and len(value) > cell:
+                raise Unfit("overlong_text", f"has {len(value):,} characters; at most {cell:,}")
+            made = convert(value)
+            if isinstance(made, Mended):
+                found.converted.append((i, name, made.rule))
+                made = made.value
+            elif memo is not None and type(value) is str:
+                memo[value] = made
+            out[i] = made
         except Unfit as bad:
-            holds_text = feed.table.columns[name].holds_text
-            kept = None if holds_text else shown(value).strip('"')[:200]
-            message = bad.message.split("; write it in quotes")[0] if holds_text else bad.message
-            broken.append(Broken(i, bad.rule, name, kept, f'"{name}" {message}'))
+            if column.may_null:
+                found.converted.append((i, name, bad.rule))
+                found.nulled.setdefault(i, set()).add(name)
+                continue
+            kept = None if column.holds_text else shown(value).strip('"')
+            found.broken.append(Broken(i, bad.rule, name, kept, f'"{name}" {bad.message}'))
         else:
             if required and out[i] is None:
-                broken.append(Broken(i, "missing_value", name, None, f'"{name}" is empty'))
+                found.broken.append(Broken(i, "missing_value", name, None, f'"{name}" is empty'))
     return out
 
 
-def _misspelt(name: str, fields: dict[str, Any], known: set[str]) -> str:
-    near = nearest(name, [k for k in fields if k not in known and len(k) <= SHOWN_VALUE])
-    return f'; the row has "{near}": did you mean that?' if near else ""
+def _misspelt(name: str, fields: dict[str, Any], known: Collection[str], found: _Findings) -> str:
+    """Which field of the row may be meant. Asked once for the same fields, and of so many different ones not at all."""
+    keys = tuple(islice((k for k in fields if len(k) <= SHOWN_VALUE), _COMPARED_FIELDS))
+    if (name, keys) not in found.hints:
+        if len(found.hints) >= _HINTS:
+            return ""
+        near = column_meant(name, keys, known)
+        found.hints[name, keys] = f'; the row has "{near}": did you mean that?' if near else ""
+    return found.hints[name, keys]
 
 
-def _extra(row: RawRow, feed: Feed, known: set[str]) -> str | None:
-    other = {k: v for k, v in row.fields.items() if k not in known and v is not None}
+def _extra(row: RawRow, feed: Feed, known: Collection[str], nulled: Collection[str]) -> str | None:
+    other = {k: v for k, v in row.fields.items() if (k not in known or k in nulled) and v is not None}
     for name, alias in feed.aliases:
         if row.fields.get(name) is not None and row.fields.get(alias) is not None:
             other[alias] = row.fields[alias]

@@ -30,8 +30,16 @@ DROPS = Table(
         "accepted": count("rows that went on"),
         "quarantined": count("rows that broke a rule"),
         "duplicates": count("rows delivered before on that day, kept once"),
-        "status": text("what became of the file", one_of=("accepted", "rejected")),
-        "reason": text("reason why the file was rejected, and how to fix it; null if accepted", nullable=True),
+        "status": text(
+            "what became of the file: rejected as a whole; quarantined, every one of its rows; else accepted",
+            one_of=("accepted", "quarantined", "rejected"),
+        ),
+        "reason": text("reason why nothing of it went on, and how to fix it; null if accepted", nullable=True),
+        "note": text(
+            "what should be known though it was read, such as columns that look misnamed; null without",
+            nullable=True,
+            added=True,
+        ),
     },
 )
 
@@ -47,10 +55,30 @@ QUARANTINE = Table(
         "rule": text("first rule the row broke"),
         "column": text("column the rule is about; null when it is about the whole row", nullable=True),
         "value": text(
-            "the offending value, shortened; null for columns that hold item text", nullable=True, holds_text=True
+            "the offending value if it nearly is a known one or holds no words, else its length and hash; null for columns "
+            "that hold item text",
+            nullable=True,
+            holds_text=True,
         ),
         "message": text("every rule the row broke: what was wrong and how to fix it", holds_text=True),
         "raw": text("the row as delivered, at most 10,000 characters; readable CSV cells as JSON", holds_text=True),
+    },
+)
+
+CONVERSIONS = Table(
+    "conversions",
+    "one rule by which values of a delivered file were read otherwise than written, or nulled",
+    ("feed", "drop_date", "drop_file", "column", "rule"),
+    {
+        "feed": text("feed the file belongs to", one_of=_feeds),
+        "drop_date": DELIVERED,
+        "drop_file": DROP_FILE,
+        "column": text("column of the values"),
+        "rule": text(
+            "locale_respelt, time_respelt, number_as_text and nan_as_missing were read; by any other rule the value is "
+            "unfit, null in its column and kept in extra"
+        ),
+        "n": count("values, of rows that were not quarantined", unit="values", minimum=1),
     },
 )
 

@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 import dagster as dg
+import polars as pl
 
 from moderation_pipelines.consensus.tables import CONSENSUS
 from moderation_pipelines.foundation.errors import UserError
@@ -189,7 +190,13 @@ def run_line(
                 again = _execute(definitions, job, day, instance, only=REPORT)
                 summary.failed += _failures(again, day)
             done += 1
-    for row in pipeline.warehouse.scan(DROPS, chosen).collect().filter(status="rejected").sort("drop_date").to_dicts():
+    for row in (
+        pipeline.warehouse.scan(DROPS, chosen)
+        .collect()
+        .filter(pl.col("status") != "accepted")
+        .sort("drop_date")
+        .to_dicts()
+    ):
         place = f"{row['feed']}/{row['drop_date']}/{row['drop_file']}"
         summary.failed.append(Failed(row["drop_date"], "ingest", f"{place}: rejected: {row['reason']}"))
     summary.notices += _kept_files(pipeline, chosen)

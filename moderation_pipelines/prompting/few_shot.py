@@ -6,7 +6,7 @@ from dataclasses import dataclass
 
 import orjson
 
-from moderation_pipelines.foundation.errors import Problem, UserError, did_you_mean
+from moderation_pipelines.foundation.errors import Problem, UserError, did_you_mean, shown
 from moderation_pipelines.foundation.home import Home
 from moderation_pipelines.foundation.located_yaml import read_text
 from moderation_pipelines.policies.policy import Policy
@@ -56,7 +56,8 @@ def load_examples(home: Home, policy: Policy) -> list[Example]:
         found += [f'"{k}" is missing' for k in ("text", "label") if not value.get(k)]
         label = value.get("label")
         if isinstance(label, str) and label and label not in policy.label_ids:
-            found.append(f'label "{label[:40]}" is not in policy "{policy.id}"{did_you_mean(label, policy.label_ids)}')
+            hint = did_you_mean(label, policy.label_ids)
+            found.append(f'label {shown(label, policy.label_ids)} is not in policy "{policy.id}"{hint}')
         problems += [Problem(file, number, message) for message in found]
         if not found:
             examples.append(Example(**value))

@@ -83,7 +83,7 @@ class ReportData:
 
     @property
     def rejected(self) -> list[Row]:
-        return [d for d in self.drops if d["status"] == "rejected"]
+        return [d for d in self.drops if d["status"] != "accepted"]
 
 
 def report_data(home: Home, policies: Policies, day: date, settings: Settings, notes: Sequence[str] = ()) -> ReportData:

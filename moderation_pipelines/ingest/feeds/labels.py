@@ -8,10 +8,10 @@ from typing import Any
 
 import polars as pl
 
-from moderation_pipelines.foundation.errors import did_you_mean
+from moderation_pipelines.foundation.errors import did_you_mean, shown
 from moderation_pipelines.foundation.settings import Settings
 from moderation_pipelines.ingest.feed import Broken, Delivery, Feed
-from moderation_pipelines.ingest.fields import Field, Unfit, identifier, locale, number, plain, shown, timestamp
+from moderation_pipelines.ingest.fields import Field, Unfit, identifier, locale, number, plain, short_name, timestamp
 from moderation_pipelines.policies.policy import Policies
 from moderation_pipelines.votes.repeats import REPEAT_KEY, mark_current, takes_last
 from moderation_pipelines.votes.tables import VOTE_KINDS, VOTES
@@ -21,7 +21,7 @@ def vote_kind(value: Any) -> str | None:
     """One of VOTE_KINDS; empty is absent."""
     text = plain(value)
     if text is not None and text not in VOTE_KINDS:
-        raise Unfit("unknown_kind", f"{shown(text)} is not a kind{did_you_mean(text, VOTE_KINDS)}")
+        raise Unfit("unknown_kind", f"{shown(text, VOTE_KINDS)} is not a kind{did_you_mean(text, VOTE_KINDS)}")
     return text
 
 
@@ -34,16 +34,17 @@ class LabelsFeed(Feed):
     required = ("item_id", "policy", "label")
     key = "vote_id"
     on_conflict = "duplicate"
+    ordered_by = "labeled_at"
     fields: Mapping[str, Field] = {
         "vote_id": Field(identifier, ("label_id",), empty_is_absent=True),
         "item_id": Field(identifier),
         "policy": Field(identifier, repeats=True),
         "rater_id": Field(identifier, repeats=True, empty_is_absent=True),
-        "pool": Field(plain, repeats=True),
+        "pool": Field(short_name, repeats=True),
         "rater_locale": Field(locale, repeats=True),
-        "label": Field(plain, repeats=True),
-        "kind": Field(vote_kind, repeats=True),
-        "guideline": Field(plain, repeats=True),
+        "label": Field(short_name, repeats=True),
+        "kind": Field(vote_kind, repeats=True, nan_is_absent=False),
+        "guideline": Field(short_name, repeats=True),
         "labeled_at": Field(timestamp, repeats=True),
         "seconds": Field(number(0, math.inf)),
         "confidence": Field(number(0, 1)),
@@ -64,17 +65,15 @@ class LabelsFeed(Feed):
             if policy is None or i in skip:
                 continue
             if policy in broken_policies:
-                message = (
-                    f"policy {shown(policy)} cannot be used: prompts/{policy}/policy.yaml has mistakes; modpipe check"
-                )
+                message = f'policy "{policy}" cannot be used: prompts/{policy}/policy.yaml has mistakes; modpipe check'
                 found.append(Broken(i, "unusable_policy", "policy", policy, message))
             elif policy not in allowed:
-                message = f"policy {shown(policy)} is not in prompts/{did_you_mean(policy, policies.ids)}"
-                found.append(Broken(i, "unknown_policy", "policy", shown(policy).strip('"'), message))
+                message = f"policy {shown(policy, policies.ids)} is not in prompts/{did_you_mean(policy, policies.ids)}"
+                found.append(Broken(i, "unknown_policy", "policy", shown(policy, policies.ids).strip('"'), message))
             elif label is not None and label not in allowed[policy]:
-                hint = did_you_mean(label, [*policies[policy].label_ids, *policies[policy].abstain])
-                message = f'label {shown(label)} is not in policy "{policy}"{hint}'
-                found.append(Broken(i, "unknown_label", "label", shown(label).strip('"'), message))
+                labels = [*policies[policy].label_ids, *policies[policy].abstain]
+                message = f'label {shown(label, labels)} is not in policy "{policy}"{did_you_mean(label, labels)}'
+                found.append(Broken(i, "unknown_label", "label", shown(label, labels).strip('"'), message))
         return found
 
     def finished(self, good: pl.DataFrame, delivery: Delivery, policies: Policies, settings: Settings) -> pl.DataFrame:

@@ -7,8 +7,8 @@ from collections import deque
 from collections.abc import Iterator, Sequence
 from typing import IO
 
+from moderation_pipelines.ingest.looks_like import separated_otherwise
 from moderation_pipelines.ingest.reading import (
-    LINE_LIMIT,
     DropRejected,
     RawRow,
     Reader,
@@ -19,7 +19,6 @@ from moderation_pipelines.ingest.reading import (
 )
 
 RECORD_LINES = 1_000
-csv.field_size_limit(LINE_LIMIT)
 
 
 class _CutLine(Exception):
@@ -29,14 +28,16 @@ class _CutLine(Exception):
 class _LineFeed:
     """Physical lines for the csv module, with a way back: a record that turns out broken gives its lines back."""
 
-    def __init__(self, stream: IO[bytes]) -> None:
-        self._source = lines_of(stream)
+    def __init__(self, stream: IO[bytes], record: int) -> None:
+        self.record = record
+        self._source = lines_of(stream, record)
+        self._bytes = 0
         self._waiting: deque[tuple[int, bytes, bool]] = deque()
         self.taken: list[tuple[int, bytes, bool]] = []
 
     def peek(self) -> tuple[int, bytes, bool] | None:
         """The line the next record begins with; the record before it is done with."""
-        self.taken = []
+        self.taken, self._bytes = [], 0
         if not self._waiting:
             line = next(self._source, None)
             if line is None:
@@ -58,7 +59,8 @@ class _LineFeed:
     def __next__(self) -> str:
         line = self._waiting.popleft() if self._waiting else next(self._source)
         self.taken.append(line)
-        if line[2] or len(self.taken) > RECORD_LINES:
+        self._bytes += len(line[1])
+        if line[2] or len(self.taken) > RECORD_LINES or self._bytes > self.record:
             raise _CutLine
         return line[1].decode("utf-8", "surrogateescape")
 
@@ -70,7 +72,7 @@ def _csv_records(feed: _LineFeed) -> Iterator[tuple[int, list[str] | None, RawRo
         number, raw, cut = first
         if cut:
             feed.skip()
-            message = f"line is over {LINE_LIMIT:,} bytes; one item or vote per row"
+            message = f"line is over {feed.record:,} bytes; one item or vote per row"
             yield number, None, RawRow(number, {}, raw, "overlong_line", message)
             continue
         try:
@@ -86,11 +88,12 @@ def _csv_records(feed: _LineFeed) -> Iterator[tuple[int, list[str] | None, RawRo
 def csv_rows(source: Source, required: Sequence[str], batch_rows: int) -> Iterator[list[RawRow]]:
     """A row per record; empty cells are absent. Raises :class:`DropRejected` for a header that cannot be used."""
     with source.text() as stream:
-        yield from _rows(stream, required, batch_rows)
+        yield from _rows(source, stream, required, batch_rows)
 
 
-def _rows(stream: IO[bytes], required: Sequence[str], batch_rows: int) -> Iterator[list[RawRow]]:
-    feed = _LineFeed(stream)
+def _rows(source: Source, stream: IO[bytes], required: Sequence[str], batch_rows: int) -> Iterator[list[RawRow]]:
+    csv.field_size_limit(max(csv.field_size_limit(), source.bounds.record))
+    feed = _LineFeed(stream, source.bounds.record)
     records = _csv_records(feed)
     _, cells, broken = next(records, (1, [], None))
     if broken is not None and isinstance(broken.raw, bytes) and b"\r" in broken.raw:
@@ -100,7 +103,9 @@ def _rows(stream: IO[bytes], required: Sequence[str], batch_rows: int) -> Iterat
     header = [name.strip() for name in cells]
     if any("\udc80" <= c <= "\udcff" for name in header for c in name):
         raise DropRejected("the header is not UTF-8; save the file as UTF-8")
-    checked_header(header, required)
+    if any(c not in header for c in required) and (word := separated_otherwise(",".join(cells), required)):
+        raise DropRejected(f"cells are separated by {word}; save the file with commas between them")
+    checked_header(header, required, source.known, source.bounds.columns)
     yield from batched((_csv_row(n, c, b, header) for n, c, b in records if c != []), batch_rows)
 
 

@@ -8,59 +8,82 @@ from collections.abc import Iterator, Sequence
 
 import orjson
 
-from moderation_pipelines.ingest.reading import LINE_LIMIT, RawRow, Reader, Source, batched, lines_of
+from moderation_pipelines.foundation.settings import Bounds
+from moderation_pipelines.ingest.reading import RawRow, Reader, Source, batched, lines_of
 
-DEPTH_LIMIT = 64
+DIGITS = 40
+PARTS = 100_000
 _LONG_NUMBER = re.compile(rb"\d{19}")
-_STRINGS = re.compile(rb'"(?:[^"\\]|\\.)*"')
+# Strings, of which the last may be open, and brackets. Possessive: a line is gone through once.
+_TOKEN = re.compile(rb'"(?:[^"\\]|\\.)*+"?|[\[\]{}]', re.DOTALL)
+
+
+class _LongNumber(Exception):
+    """A number with more digits than anybody means."""
 
 
 def jsonl_rows(source: Source, required: Sequence[str], batch_rows: int) -> Iterator[list[RawRow]]:
     """A row per line; blank lines are skipped. A missing field is the row's mistake, not the file's."""
+    bounds = source.bounds
     with source.text() as stream:
-        rows = (_jsonl_row(n, line.strip(), cut) for n, line, cut in lines_of(stream) if line.strip())
+        lines = lines_of(stream, bounds.record)
+        rows = (_jsonl_row(n, line.strip(), cut, bounds) for n, line, cut in lines if line.strip())
         yield from batched(rows, batch_rows)
 
 
-def _jsonl_row(number: int, line: bytes, cut: bool) -> RawRow:
+def _jsonl_row(number: int, line: bytes, cut: bool, bounds: Bounds) -> RawRow:
     row = RawRow(number, {}, line, size=len(line))
     if cut:
-        row.rule, row.message = "overlong_line", f"line is over {LINE_LIMIT:,} bytes; one item or vote per line"
+        row.rule, row.message = "overlong_line", f"line is over {bounds.record:,} bytes; one item or vote per line"
     elif b"\x00" in line:
         row.rule, row.message = "nul_byte", "line holds a NUL byte; remove it"
-    elif _depth(line) > DEPTH_LIMIT:
-        row.rule, row.message = "too_deep", f"nested more than {DEPTH_LIMIT} levels deep; flatten it"
+    elif (too := _too_nested(line, bounds.depth)) is not None:
+        row.rule, row.message = "too_deep", too
     else:
         try:
-            # orjson turns integers beyond 64 bits into floats; the standard library keeps them as they are.
-            value = json.loads(line) if _LONG_NUMBER.search(line) else orjson.loads(line)
+            # One parser decides what is JSON. It turns integers beyond 64 bits into floats: those lines are read once
+            # more by the standard library, which keeps them as they are.
+            value = orjson.loads(line)
+            if _LONG_NUMBER.search(line):
+                value = json.loads(line, parse_int=_whole)
         except orjson.JSONDecodeError as error:
             row.rule, row.message = _json_trouble(line, error.msg, error.colno)
-        except UnicodeDecodeError:
-            row.rule, row.message = _json_trouble(line, "", 0)
-        except json.JSONDecodeError as error:
-            row.rule, row.message = _json_trouble(line, error.msg, error.colno)
+        except _LongNumber:
+            row.rule = "out_of_range"
+            row.message = f"a number has over {DIGITS} digits; write ids in quotes"
         else:
-            if isinstance(value, dict):
-                row.fields = value
-            else:
+            if not isinstance(value, dict):
                 row.rule = "broken_json"
                 row.message = f'line is a JSON {_json_kind(value)}, not an object; write {{"item_id": …}}'
+            elif len(value) > bounds.columns:
+                row.rule, row.message = "too_many_fields", f"has {len(value):,} fields; at most {bounds.columns:,}"
+            else:
+                row.fields = value
     return row
 
 
-def _depth(line: bytes) -> int:
-    """An upper bound of how deep a JSON line is nested; exact only where it could matter."""
-    if line.count(b"[") + line.count(b"{") <= DEPTH_LIMIT:
-        return 0
-    deepest = depth = 0
-    for byte in _STRINGS.sub(b"", line):
+def _whole(digits: str) -> int:
+    if len(digits) > DIGITS + 1:
+        raise _LongNumber
+    return int(digits)
+
+
+def _too_nested(line: bytes, limit: int) -> str | None:
+    """What is too deep or too much about the lists and objects of a line; looked at only where it could be."""
+    if line.count(b"[") + line.count(b"{") <= limit:
+        return None
+    depth = parts = 0
+    for token in _TOKEN.finditer(line):
+        byte = line[token.start()]
         if byte in b"[{":
-            depth += 1
-            deepest = max(deepest, depth)
+            depth, parts = depth + 1, parts + 1
+            if depth > limit:
+                return f"nested more than {limit} levels deep; flatten it"
+            if parts > PARTS:
+                return f"holds over {PARTS:,} lists and objects; one item or vote per line"
         elif byte in b"]}":
             depth -= 1
-    return deepest
+    return None
 
 
 def _json_trouble(line: bytes, said: str, column: int) -> tuple[str, str]:
@@ -69,6 +92,8 @@ def _json_trouble(line: bytes, said: str, column: int) -> tuple[str, str]:
     except UnicodeDecodeError as bad:
         return "invalid_utf8", f"byte {bad.start + 1} of the line is not UTF-8; save the file as UTF-8"
     reason = said.split(":")[0]
+    if "infinity" in reason:
+        return "out_of_range", f"the number at column {column} is out of range; write ids in quotes"
     return "broken_json", f"not valid JSON at column {column} ({reason}); one complete object per line"
 
 

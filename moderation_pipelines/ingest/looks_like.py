@@ -1,0 +1,123 @@
+"""What a file really is that is not what its name says, and which column a header means, in words that help."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Collection, Iterable, Mapping
+
+from moderation_pipelines.foundation.errors import nearest
+
+HEAD = 4_096
+SEPARATORS = {";": "semicolons", "\t": "tabs", "|": "bars"}
+_COLUMNS = "item_id, policy, label and rater_id"
+_AS_ROWS = f"; write one JSON object a line with {_COLUMNS} (or item_id and text), and name it .jsonl"
+# What people and tools call a field: asked where a required one is missing, and where an optional one may be meant.
+OTHER_NAMES: Mapping[str, tuple[str, ...]] = {
+    name: tuple(others.split())
+    for name, others in {
+        "item_id": "id content_id post_id comment_id tweet_id doc_id document_id message_id sample_id",
+        "text": "content body comment message post sentence tweet caption",
+        "policy": "question task",
+        "label": "verdict class category answer judgement judgment annotation rating choice target value",
+        "rater_id": "rater annotator annotator_id worker worker_id coder coder_id labeler labeler_id labeller reviewer "
+        "reviewer_id completed_by",
+        "labeled_at": "timestamp labelled_at annotated_at submitted_at completed_at reviewed_at time date",
+        "created_at": "timestamp published_at posted_at time date",
+        "locale": "lang language lang_code language_code",
+        "rater_locale": "rater_lang rater_language annotator_language",
+        "seconds": "duration time_spent lead_time seconds_spent duration_seconds",
+        "views": "view_count n_views impressions",
+        "author_key": "author author_id user user_id username",
+        "vote_id": "annotation_id judgement_id judgment_id",
+        "pool": "vendor site team",
+        "surface": "channel placement",
+        "rationale": "reason explanation",
+    }.items()
+}
+
+
+def what_it_is(head: bytes, ending: str) -> str | None:
+    """What the first bytes of a file say it is, where that is not ``ending`` (such as ``.csv``), and what to do. None
+    where nothing stands against the name."""
+    if head.startswith(b"PK\x03\x04"):
+        if b"xl/" in head or b"[Content_Types].xml" in head or ending in (".xlsx", ".xlsm"):
+            return "an Excel workbook; save the sheet as CSV (UTF-8, commas)"
+        return "a zip archive; deliver the files in it, plain or as .gz or .zst"
+    if head.startswith(b"\xd0\xcf\x11\xe0\xa1\xb1\x1a\xe1"):
+        return "an Excel workbook of the old kind; save the sheet as CSV (UTF-8, commas)"
+    if head.startswith(b"%PDF"):
+        return "a PDF; deliver the data it was made from"
+    if head.startswith(b"PAR1") and ending != ".parquet":
+        return "a Parquet file; name it .parquet"
+    if head.startswith(b"\x1f\x8b"):
+        return f"packed by gzip; name it {ending}.gz" if ending else "packed by gzip; name it .gz after its ending"
+    if head.startswith(b"\x28\xb5\x2f\xfd"):
+        return f"packed by zstd; name it {ending}.zst" if ending else "packed by zstd; name it .zst after its ending"
+    if ending == ".parquet":
+        return None
+    if _is_wide(head):
+        return "UTF-16 or UTF-32; save it as UTF-8"
+    start = head.removeprefix(b"\xef\xbb\xbf").lstrip()
+    if re.match(rb"(?i)<(!doctype|html|\?xml|table)", start):
+        return "a page of HTML or XML; deliver CSV, JSONL or Parquet"
+    if ending not in (".jsonl", ".ndjson", ".json", ".csv", ""):
+        return None
+    if start.startswith(b"[") and (ending != ".csv" or re.match(rb"\[\s*[\[{]", start)):
+        if b'"annotations"' in start or b'"completed_by"' in start:
+            return f"a Label Studio export{_AS_ROWS}, a line for each annotation"
+        return f"one JSON array{_AS_ROWS}" if re.match(rb"\[\s*[{\]]", start) or ending == ".json" else None
+    if ending == ".json" and start.startswith(b"{"):
+        return f"JSON{_AS_ROWS}"
+    if ending == ".csv" and re.match(rb'\{\s*"', start):
+        return "JSON, not CSV; if each line is one object, name it .jsonl"
+    return None
+
+
+def _is_wide(head: bytes) -> bool:
+    """Whether text takes two or four bytes a character: by its mark, or by every other byte being nothing."""
+    if head[:2] in (b"\xff\xfe", b"\xfe\xff") or head[:4] == b"\x00\x00\xfe\xff":
+        return True
+    start = head[:64]
+    zeros = max(start[::2].count(0), start[1::2].count(0))
+    return len(start) >= 8 and zeros > 0.35 * len(start)
+
+
+def column_meant(name: str, there: Iterable[str], known: Collection[str] = ()) -> str | None:
+    """Which of the columns ``there`` may be meant by the missing field ``name``; never a known other field."""
+    free = [c for c in there if c not in known]
+    folded = {_folded(c): c for c in reversed(free)}
+    for other in (name, *OTHER_NAMES.get(name, ())):
+        if (found := folded.get(_folded(other))) is not None:
+            return found
+    return nearest(name, free)
+
+
+def columns_unread(there: Iterable[str], known: Collection[str]) -> list[tuple[str, str]]:
+    """(column, field) where a column that is not read looks like a known field that is not there."""
+    there = list(there)
+    free = [c for c in there if c not in known]
+    out = []
+    for name in known:
+        if name not in there and name in OTHER_NAMES and (found := _sure(name, free)) is not None:
+            out.append((found, name))
+    return out
+
+
+def _sure(name: str, free: list[str]) -> str | None:
+    """As :func:`column_meant`, only where the name says it."""
+    folded = {_folded(c): c for c in reversed(free)}
+    found = (folded.get(_folded(other)) for other in (name, *OTHER_NAMES[name]))
+    return next((f for f in found if f is not None), None)
+
+
+def separated_otherwise(header: str, required: Collection[str]) -> str | None:
+    """What stands between the cells of a CSV header instead of commas, in words."""
+    for separator, word in SEPARATORS.items():
+        cells = {_folded(cell) for cell in header.split(separator)}
+        if header.count(separator) and any(_folded(name) in cells for name in required):
+            return word
+    return None
+
+
+def _folded(name: str) -> str:
+    return "".join(c for c in name.casefold() if c.isalnum())
