@@ -13,7 +13,7 @@ from moderation_pipelines.orchestration.stages import all_problems
 from moderation_pipelines.prompting.library import prompts_frame
 from moderation_pipelines.prompting.prompts import fenced_item, load_prompt
 from moderation_pipelines.prompting.tables import PROMPTS
-from moderation_pipelines_tests.conftest import HARASSMENT, ROOT, SmallHome
+from moderation_pipelines_tests.conftest import HARASSMENT, ROOT, SmallHome, modpipe
 
 
 def problems(small: SmallHome) -> list[str]:
@@ -70,6 +70,35 @@ def test_a_policy_mistake_is_named_with_its_line(small: SmallHome, old: str, new
         ("abstain: [unsure]", "abstain: unsure", "give a list, e.g. ['unsure']"),
         ("{id: fine,", "{id: no,", 'quote it: "no"'),
         (
+            "  - {id: fine, violating: false}",
+            "  - fine",
+            "\"labels.0\" is 'fine'; it must be a mapping with the keys id, ",
+        ),
+        ("  - {id: fine, violating: false}", "  - yes", '"labels.0" is True; it must be a mapping with the keys id, '),
+        ("violating: false", "violating: 0", '"labels.0.violating" is 0; it must be true or false'),
+        ("severity: 1", "severity: high", "\"labels.1.severity\" is 'high'; it must be a whole number"),
+        ("{id: fine,", '{id: "",', "\"labels.0.id\" is ''; it must not be empty"),
+        ("title: Harassment", "title: a: b: c", 'a value holds ": " itself; put the value in quotes'),
+        ("definition: Attacks a person.", 'definition: "a', "not valid YAML: a quote is opened and not closed"),
+        ("title: Harassment", 'title: "a', "is indented otherwise than its neighbours, or a quote before it"),
+        ("title: Harassment", "title: \t- a", "a tab stands where only spaces may"),
+        ("title: Harassment", 'title: "\\ud83d"', "policy.yaml:2: holds half a character"),
+        ("title: Harassment", "title: " + "9" * 5000, "policy.yaml:2: value cannot be read as int; quote it"),
+        (
+            "{id: bad,",
+            "{id: Fine,",
+            'policy.yaml:7: label "Fine" differs from "fine" only in case or spaces; raters cannot tell them apart',
+        ),
+        ("abstain: [unsure]", 'abstain: [" unsure"]', 'label " unsure" has spaces around it'),
+        ("definition: Attacks a person.", 'definition: " "', 'policy.yaml:9: "definition" is blank; write it'),
+        ("severity: 1}", 'severity: 1, definition: ""}', 'policy.yaml:7: "labels.1.definition" is blank'),
+        ("scale: nominal", 'clauses: [{id: C1, text: ""}]', 'policy.yaml:4: "clauses.0.text" is blank'),
+        (
+            "scale: nominal\nlabels:\n  - {id: fine, violating: false}",
+            "scale: ordinal\nlabels:\n  - {id: fine, violating: false, severity: 2}",
+            'policy.yaml:7: severity falls from 2 ("fine") to 1 ("bad"), but the labels are in order',
+        ),
+        (
             "scale: nominal",
             "clauses: [{id: C1, text: t, label: bda}]",
             'names label "bda", which is not in the label set; did you mean "bad"?',
@@ -80,6 +109,29 @@ def test_mistakes_say_what_would_be_right(small: SmallHome, old: str, new: str, 
     assert old in HARASSMENT
     small.write("prompts/harassment/policy.yaml", HARASSMENT.replace(old, new, 1))
     assert said in "\n".join(problems(small))
+
+
+@pytest.mark.parametrize(
+    ("spec", "said"),
+    [
+        ("size: 5, min_per_stratum: 10", "eval_sets.yaml:2: min_per_stratum 10 is over size 5"),
+        ("locales: [en_US]", 'locale "en_US" matches nothing; did you mean "en-US"?'),
+        ("locales: [english, de]", 'locale "english" matches nothing; locales are BCP 47 tags'),
+        ("min_probability: 2", '"eval_sets.0.min_probability" is 2; it must be 1.0 or less'),
+    ],
+)
+def test_specs_that_no_data_can_meet_are_mistakes(small: SmallHome, spec: str, said: str) -> None:
+    small.write("prompts/harassment/eval_sets.yaml", f"eval_sets:\n  - {{name: s, {spec}}}\n")
+    assert said in "\n".join(problems(small))
+
+
+def test_locales_no_item_has_are_told_beside_a_sound_check(small: SmallHome) -> None:
+    small.write("prompts/harassment/eval_sets.yaml", "eval_sets:\n  - {name: s, locales: [en, sw]}\n")
+    small.deliver("content", "c.jsonl", [{"item_id": "a", "text": "t", "locale": "en"}])
+    small.ingest()
+    said = modpipe("check", "--home", str(small.home.root))
+    assert said.returncode == 0
+    assert "note: eval set s: no item has locale sw; there are en" in said.stderr
 
 
 def test_what_does_not_fit_together_is_told_beside_what_cannot_be_read(small: SmallHome) -> None:

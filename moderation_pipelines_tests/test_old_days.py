@@ -132,7 +132,10 @@ def test_every_daily_asset_of_an_old_day_gives_its_rows_again(old: SmallHome) ->
     old.write("prompts/judges.yaml", "baseline: false\n")
     old.write("prompts/harassment/eval_sets.yaml", "eval_sets: [{name: other}]\n")
     daily = [t.name for t in all_tables().values() if t.daily and t is not CANARIES]
-    made_by_one_step = {"drops": ("drops", "quarantine", "content", "votes"), "scores": ("scores", "judge_runs")}
+    made_by_one_step = {
+        "drops": ("drops", "quarantine", "conversions", "content", "votes"),
+        "scores": ("scores", "judge_runs"),
+    }
     for name in daily:
         if any(name in group[1:] for group in made_by_one_step.values()):
             continue
@@ -254,7 +257,7 @@ def test_a_day_that_rests_on_replaced_rows_is_stale_until_it_is_run_again(old: S
     assert stale_days(old.warehouse, tables, [CONSENSUS]) == {}
     # The worker of the first day was killed; its retry ran after the second day.
     old.deliver("labels", "late.jsonl", [{"item_id": "i1", "policy": "harassment", "label": "bad", "rater_id": "r3"}])
-    assert materialised(old.home, old.settings, DAY, "drops", "quarantine", "content", "votes").success
+    assert materialised(old.home, old.settings, DAY, "drops", "quarantine", "conversions", "content", "votes").success
     stale = stale_days(old.warehouse, tables, [CONSENSUS])
     assert list(stale) == [DAY, NEXT]
     assert materialised(old.home, old.settings, DAY, "consensus").success
@@ -369,7 +372,7 @@ def test_a_filter_that_leaves_nothing_fails_and_is_named(small: SmallHome) -> No
 
 def test_rows_that_vanish_are_told(old: SmallHome) -> None:
     shutil.rmtree(old.home.drops / "labels" / str(NEXT))
-    result = materialised(old.home, old.settings, NEXT, "drops", "quarantine", "content", "votes")
+    result = materialised(old.home, old.settings, NEXT, "drops", "quarantine", "conversions", "content", "votes")
     checks = {(c.asset_key.to_user_string(), c.check_name): c for c in result.get_asset_check_evaluations()}
     vanished = checks["votes", "rows_are_what_the_table_says"]
     assert (vanished.passed, vanished.severity.value) == (False, "WARN")
@@ -379,7 +382,7 @@ def test_rows_that_vanish_are_told(old: SmallHome) -> None:
 
 def test_a_check_that_looked_at_nothing_does_not_pass(small: SmallHome) -> None:
     result = materialised(
-        small.home, small.settings, DAY, "drops", "quarantine", "content", "votes", "canaries", "metrics"
+        small.home, small.settings, DAY, "drops", "quarantine", "conversions", "content", "votes", "canaries", "metrics"
     )
     nothing = [c for c in result.get_asset_check_evaluations() if c.check_name != "rows_are_what_the_table_says"]
     assert len(nothing) > 8

@@ -26,7 +26,7 @@ from moderation_pipelines_tests.conftest import DAY, ROOT, SmallHome
 GROUPS = {
     "in_force": {"in_force", "home_files"},
     "policies": {"policies"},
-    "ingest": {"drops", "quarantine", "content", "votes"},
+    "ingest": {"drops", "quarantine", "conversions", "content", "votes"},
     "consensus": {"consensus_methods", "reliability", "consensus"},
     "raters": {"raters"},
     "agreement": {"agreement", "disagreements", "rater_pairs", "guideline_comparisons"},

@@ -238,12 +238,15 @@ def drop(
 @app.command()
 def check(home: HomeOption = None) -> None:
     """Check policies, prompts, examples, judges and eval-set specs: every mistake at once."""
-    from moderation_pipelines.eval_sets.specs import load_specs
+    import polars as pl
+
+    from moderation_pipelines.eval_sets.specs import load_specs, unmet_locales
     from moderation_pipelines.judging.judges_file import load_judges
-    from moderation_pipelines.orchestration.stages import all_problems
+    from moderation_pipelines.orchestration.stages import all_problems, all_tables
     from moderation_pipelines.policies.policy import load_policies
     from moderation_pipelines.prompting.library import all_prompts
     from moderation_pipelines.tables.layout import LAYOUT, layout_of
+    from moderation_pipelines.tables.warehouse import Warehouse
 
     place = find_home(home)
     problems = all_problems(place)
@@ -262,6 +265,10 @@ def check(home: HomeOption = None) -> None:
         f"{len(policies)} policies, {len(all_prompts(place, policies)[0])} prompts, {n_judges} {judge_word}, "
         f"{sum(len(s) for s in specs.values())} eval-set specs: all good"
     )
+    content = Warehouse(place).scan(all_tables()["content"])
+    there = content.select(pl.col("locale").drop_nulls().unique()).collect()["locale"].to_list()
+    for note in unmet_locales((s for mine in specs.values() for s in mine), there) if there else []:
+        err.print(escape(f"note: {note}"))
     note_missing_keys(e.api_key_env for e in judges.endpoints.values())
     if layout_of(place.warehouse) < LAYOUT:
         err.print(escape("note: the warehouse has an earlier layout; `modpipe migrate` brings it over"))

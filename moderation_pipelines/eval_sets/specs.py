@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+from collections.abc import Collection, Iterable
 from typing import Literal
 
 from pydantic import Field, ValidationError
 
 from moderation_pipelines.foundation.errors import Problem, UserError
 from moderation_pipelines.foundation.home import Home
-from moderation_pipelines.foundation.located_yaml import model_problems, parse_yaml, read_text
+from moderation_pipelines.foundation.located_yaml import Located, model_problems, parse_yaml, read_text
+from moderation_pipelines.ingest.fields import canonical_locale, is_locale
 from moderation_pipelines.policies.policy import IDENTIFIER, Policies, Strict, usable_policies
 
 
@@ -31,6 +33,31 @@ class EvalSetSpec(Strict):
 
 class EvalSetsFile(Strict):
     eval_sets: tuple[EvalSetSpec, ...] = Field(strict=False, min_length=1)
+
+
+def _at_odds(located: Located, i: int, spec: EvalSetSpec) -> list[Problem]:
+    """What in a spec cannot be met whatever the data."""
+    found = []
+    if spec.min_per_stratum > spec.size and "min_per_stratum" in spec.model_fields_set:
+        message = f"min_per_stratum {spec.min_per_stratum:,} is over size {spec.size:,}; no stratum can have so many"
+        found.append(located.problem(("eval_sets", i, "min_per_stratum"), message))
+    for tag in spec.locales or ():
+        usual = canonical_locale(tag.replace("_", "-")) if is_locale(tag.replace("_", "-")) else None
+        if usual != tag:
+            hint = f'; did you mean "{usual}"?' if usual else "; locales are BCP 47 tags, e.g. en, pt-BR"
+            found.append(located.problem(("eval_sets", i, "locales"), f'locale "{tag}" matches nothing{hint}'))
+    return found
+
+
+def unmet_locales(specs: Iterable[EvalSetSpec], there: Collection[str]) -> list[str]:
+    """Notes on locales that specs ask for and no item has."""
+    notes = []
+    for spec in specs:
+        absent = [tag for tag in spec.locales or () if tag not in there]
+        if absent:
+            known = ", ".join(sorted(there)[:12])
+            notes.append(f"eval set {spec.name}: no item has locale {', '.join(absent)}; there are {known}")
+    return notes
 
 
 def load_specs(home: Home, policies: Policies) -> dict[str, list[EvalSetSpec]]:
@@ -79,6 +106,7 @@ def load_specs_leniently(home: Home, policies: Policies) -> tuple[dict[str, list
             elif spec.name in taken:
                 problems.append(located.problem(where, f'name "{spec.name}" is taken by {taken[spec.name]}'))
             taken[spec.name] = file
+            problems += _at_odds(located, i, spec)
         specs[policy.id] = list(loaded.eval_sets) if len(problems) == before else []
     for name in defaults:
         if name in taken:

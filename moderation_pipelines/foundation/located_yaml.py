@@ -6,6 +6,7 @@ silently keep the last.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -16,6 +17,7 @@ from pydantic import BaseModel, ValidationError
 from moderation_pipelines.foundation.errors import Problem, UserError, did_you_mean
 
 Step = str | int
+_KEY_LIMIT = 256
 
 # Keys whose value may hold a secret by mistake: it is never shown; this says how to fix it.
 SECRETIVE = {
@@ -58,6 +60,9 @@ def parse_yaml(text: str, file: str, line_offset: int = 0) -> Located:
                     problems.append(Problem(file, line, "a key must be plain text"))
                     continue
                 key = key_node.value
+                if len(key) > _KEY_LIMIT or any("\ud800" <= c <= "\udfff" for c in key):
+                    problems.append(Problem(file, line, f"a key must be text of at most {_KEY_LIMIT} characters"))
+                    continue
                 if key in out:
                     problems.append(Problem(file, line, f'key "{key}" stands twice; keep one'))
                     continue
@@ -66,10 +71,13 @@ def parse_yaml(text: str, file: str, line_offset: int = 0) -> Located:
             return out
         if isinstance(node, yaml.SequenceNode):
             return [build(child, (*path, i), inside) for i, child in enumerate(node.value)]
+        line = node.start_mark.line + 1 + line_offset
+        if any("\ud800" <= c <= "\udfff" for c in node.value):
+            problems.append(Problem(file, line, "holds half a character (a lone surrogate); write the whole one"))
+            return None
         try:
             return constructor.construct_object(node)
-        except (yaml.YAMLError, ValueError, AttributeError, LookupError):
-            line = node.start_mark.line + 1 + line_offset
+        except (yaml.YAMLError, ValueError, ArithmeticError, AttributeError, LookupError):
             problems.append(Problem(file, line, f"value cannot be read as {node.tag.rpartition(':')[2]}; quote it"))
             return None
 
@@ -81,9 +89,9 @@ def parse_yaml(text: str, file: str, line_offset: int = 0) -> Located:
         node = yaml.compose(text, Loader=yaml.SafeLoader)
     except yaml.YAMLError as error:
         mark = getattr(error, "problem_mark", None)
-        what = getattr(error, "problem", None) or getattr(error, "reason", None) or "not valid YAML"
+        said = str(getattr(error, "problem", None) or getattr(error, "reason", None) or "")
         where = None if mark is None else mark.line + 1 + line_offset
-        raise UserError([Problem(file, where, f"not valid YAML: {what}")]) from None
+        raise UserError([Problem(file, where, f"not valid YAML: {_in_words(said)}")]) from None
     except RecursionError:
         raise UserError([Problem(file, None, "nested too deeply")]) from None
     if node is not None:
@@ -94,6 +102,27 @@ def parse_yaml(text: str, file: str, line_offset: int = 0) -> Located:
     if problems:
         raise UserError(problems)
     return located
+
+
+# What the parser says, by how it begins, and what a person can do about it.
+_SAID = {
+    "mapping values are not allowed": 'a value holds ": " itself; put the value in quotes, e.g. title: "a: b"',
+    "found character '\\t'": "a tab stands where only spaces may; indent with spaces",
+    "found character": "a value begins with a sign that YAML keeps for itself; put it in quotes",
+    "could not find expected ':'": 'a line is neither "key: value" nor part of a list; is a ":" or a space missing?',
+    "found unexpected end of stream": "a quote is opened and not closed",
+    "expected ',' or": "a [ or { is not closed, or a comma is missing before this line",
+    "expected <block end>": "this line is indented otherwise than its neighbours, or a quote before it is not closed",
+    "expected the node content": "a value is missing here, or a sign stands where none may",
+    "special characters are not allowed": "it holds control characters; save it again as plain UTF-8 text",
+    "found unknown escape": "a \\ in double quotes; write \\\\ or use single quotes",
+    "expected a single document": "--- stands in it twice; keep one document a file",
+    "but found another document": "--- stands in it twice; keep one document a file",
+}
+
+
+def _in_words(said: str) -> str:
+    return next((words for start, words in _SAID.items() if said.startswith(start)), said or "it cannot be parsed")
 
 
 def read_text(path: Path, file: str) -> str:
@@ -133,16 +162,47 @@ def model_problems(
             message = f'"{dotted}": {item["msg"].removeprefix("Value error, ")}'
         elif kind in ("tuple_type", "list_type"):
             message = f'"{dotted}" is {given!r:.60}: give a list, e.g. [{given!r:.40}]'
-        elif kind in ("string_type", "dict_type", "model_type") and isinstance(given, bool | int | float):
+        elif kind == "string_type" and isinstance(given, bool | int | float):
             hint = f'quote it: "{"no" if given is False else "yes" if given is True else given}"'
             message = f'"{dotted}" is {given!r}, not text; {hint}'
         elif where and where[-1] in SECRETIVE:
-            message = f'"{dotted}": {item["msg"].removeprefix("Value error, ").lower()}; {SECRETIVE[str(where[-1])]}'
+            ours = (
+                item["msg"].removeprefix("Value error, ").lower()
+                if kind.startswith("value_error")
+                else _asked(item, [])
+            )
+            message = f'"{dotted}": {ours}; {SECRETIVE[str(where[-1])]}'
         else:
-            shown = repr(given)[:60]
-            message = f'"{dotted}" is {shown}: {item["msg"][0].lower()}{item["msg"][1:]}'
+            message = f'"{dotted}" is {repr(given)[:60]}; it {_asked(item, _known_keys(model, where))}'
         found.append(located.problem((*inside, *where), message))
     return found
+
+
+def _asked(item: Any, keys: Sequence[str]) -> str:
+    """What a value must be, in our words, by the kind of pydantic's complaint. ``keys``: those a mapping may have."""
+    limits = item.get("ctx", {})
+    words = {
+        "int": "must be a whole number",
+        "float": "must be a number",
+        "finite_number": "must be a number",
+        "bool": "must be true or false",
+        "string_too_short": "must not be empty",
+        "string_too_long": f"must have at most {limits.get('max_length')} characters",
+        "string": "must be text",
+        "too_short": f"must hold at least {limits.get('min_length')}",
+        "too_long": f"must hold at most {limits.get('max_length')}",
+        "greater_than_equal": f"must be {limits.get('ge')} or more",
+        "greater_than": f"must be more than {limits.get('gt')}",
+        "less_than_equal": f"must be {limits.get('le')} or less",
+        "less_than": f"must be less than {limits.get('lt')}",
+        "date": "must be a date like 2026-11-21",
+        "model": "must be a mapping" + (f" with the keys {', '.join(keys)}" if keys else ""),
+        "dict": "must be a mapping",
+        "list": "must be a list",
+        "tuple": "must be a list",
+    }
+    kind = item["type"]
+    return next((asked for start, asked in words.items() if kind.startswith(start)), "is not what belongs here")
 
 
 def _known_keys(model: type[BaseModel], path: tuple[Step, ...]) -> list[str]:

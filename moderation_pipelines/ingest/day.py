@@ -168,7 +168,8 @@ def stage_file(
                 result.sha256 = store.sha256(drop.path)
         for batch in read_rows(drop.path, feed.required, bounds=bounds, known=sorted(feed.known)):
             for row in batch[: _LOOKED_AT if not rows else 0]:
-                met.update(dict.fromkeys(row.fields))
+                if len(met) < bounds.columns:
+                    met.update(dict.fromkeys(row.fields))
             checked = checked_batch(batch, feed, drop.day, drop.name, policies, broken, bounds.cell)
             rows += len(batch)
             bad.append(checked.bad)
@@ -320,7 +321,8 @@ def _quarantine_conflicts(result: FileResult, feed: Feed, rows: list[int]) -> No
                 drop_line="drop_line",
                 rule=pl.lit("conflicting_item"),
                 column=pl.lit(feed.key),
-                value=feed.key,
+                # An id of several words may be a text in the wrong column.
+                value=pl.when(pl.col(feed.key).str.contains(r"^[!-~]{1,64}$")).then(feed.key),
                 message=pl.format(
                     "{} was delivered before on this day with other fields; deliver an item once a day, or a "
                     "corrected file under the same name",

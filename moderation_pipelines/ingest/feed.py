@@ -65,7 +65,7 @@ class Feed:
         """Every name a field of a row may have that is read."""
         return frozenset(self.fields) | {alias for _, alias in self.aliases}
 
-    @property
+    @cached_property
     def aliases(self) -> list[tuple[str, str]]:
         """(field, other name it may be delivered under)."""
         return [(name, alias) for name, f in self.fields.items() for alias in f.aliases]

@@ -16,6 +16,7 @@ from moderation_pipelines.foundation.errors import masked, shown
 ID_LIMIT = 256
 NUMBER_AS_TEXT = "number_as_text"
 _EXACT = 2**53
+_ANY_NUMBER = (int, float, Decimal)
 
 
 # RFC 5646, section 2.1: language, extended language, script, region, variants, extensions, private use.
@@ -59,6 +60,8 @@ def _text(value: Any) -> str:
 
 def _word(value: Any) -> tuple[str, bool]:
     """A value that names something, and whether it was a whole number: those name too."""
+    if type(value) is str:
+        return value, False
     if isinstance(value, int) and not isinstance(value, bool):
         return str(value), True
     if isinstance(value, Decimal) and value.is_finite() and value == value.to_integral_value():
@@ -126,6 +129,11 @@ def locale(value: Any) -> Any:
     if _LOCALE.fullmatch(mended):
         return Mended(canonical_locale(mended), "locale_respelt")
     raise Unfit("bad_locale", f"{masked(text)} is not a BCP 47 tag; e.g. en, pt-BR")
+
+
+def is_locale(text: str) -> bool:
+    """Whether a text is a BCP 47 tag."""
+    return _LOCALE.fullmatch(text) is not None
 
 
 def canonical_locale(tag: str) -> str:
@@ -199,7 +207,7 @@ def number(low: float, high: float, whole: bool = False) -> Callable[[Any], floa
                 number = int(value) if re.fullmatch(r"\s*[+-]?\d{1,30}\s*", value) else float(value)
             except ValueError:
                 raise Unfit("wrong_type", f"must be a number {span}, is {shown(value)}") from None
-        elif isinstance(value, bool) or not isinstance(value, int | float | Decimal):
+        elif isinstance(value, bool) or not isinstance(value, _ANY_NUMBER):
             raise Unfit("wrong_type", f"must be a number {span}, is {_kind_of(value)}")
         if not math.isfinite(number) or not low <= number <= high or (whole and number != int(number)):
             kind = "a whole number" if whole else "a number"

@@ -85,28 +85,28 @@ def _is_wide(head: bytes) -> bool:
 def column_meant(name: str, there: Iterable[str], known: Collection[str] = ()) -> str | None:
     """Which of the columns ``there`` may be meant by the missing field ``name``; never a known other field."""
     free = [c for c in there if c not in known]
-    folded = {_folded(c): c for c in reversed(free)}
-    for other in (name, *OTHER_NAMES.get(name, ())):
-        if (found := folded.get(_folded(other))) is not None:
-            return found
-    return nearest(name, free)
+    return _by_name(name, _by_fold(free)) or nearest(name, free)
 
 
 def columns_unread(there: Iterable[str], known: Collection[str]) -> list[tuple[str, str]]:
     """(column, field) where a column that is not read looks like a known field that is not there."""
     there = list(there)
-    free = [c for c in there if c not in known]
-    out = []
-    for name in known:
-        if name not in there and name in OTHER_NAMES and (found := _sure(name, free)) is not None:
-            out.append((found, name))
+    folded = _by_fold(c for c in there if c not in known)
+    missing = (name for name in known if name not in there and name in OTHER_NAMES)
+    return [(found, name) for name in missing if (found := _by_name(name, folded)) is not None]
+
+
+def _by_fold(names: Iterable[str]) -> dict[str, str]:
+    """Names by what is left of them without case and signs; of several the first."""
+    out: dict[str, str] = {}
+    for name in names:
+        out.setdefault(_folded(name), name)
     return out
 
 
-def _sure(name: str, free: list[str]) -> str | None:
-    """As :func:`column_meant`, only where the name says it."""
-    folded = {_folded(c): c for c in reversed(free)}
-    found = (folded.get(_folded(other)) for other in (name, *OTHER_NAMES[name]))
+def _by_name(name: str, folded: Mapping[str, str]) -> str | None:
+    """The column that has a field's name but for case and signs, or another name of it."""
+    found = (folded.get(_folded(other)) for other in (name, *OTHER_NAMES.get(name, ())))
     return next((f for f in found if f is not None), None)
 
 

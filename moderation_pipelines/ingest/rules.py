@@ -24,6 +24,7 @@ from moderation_pipelines.ingest.tables import QUARANTINE
 from moderation_pipelines.policies.policy import Policies
 
 _HINTS, _COMPARED_FIELDS = 50, 50
+_NUMBERS = (float, Decimal)
 
 
 @dataclass
@@ -65,8 +66,12 @@ def checked_batch(
     fields = feed.fields
     known = feed.known
     found = _Findings(broken)
+    met = set().union(*(row.fields for row in rows))
     columns: dict[str, list[Any]] = {}
-    for name in fields:
+    for name, field_ in fields.items():
+        if name not in feed.required and met.isdisjoint((name, *field_.aliases)):
+            columns[name] = [None] * len(rows)
+            continue
         columns[name] = _converted(rows, feed, name, known, unreadable, found, cell)
     broken += feed.row_mistakes(columns, policies, {(b.row, b.column) for b in broken}, broken_policies)
     columns["extra"] = [_extra(row, feed, known, found.nulled.get(i, ())) for i, row in enumerate(rows)]
@@ -96,16 +101,17 @@ def _converted(
     convert, aliases, required = field_.convert, field_.aliases, name in feed.required
     # Most values of these columns repeat: each is looked at once per batch.
     memo: dict[str, Any] | None = {} if field_.repeats else None
+    nan_is_absent, empty_is_absent = field_.nan_is_absent, field_.empty_is_absent
     out: list[Any] = [None] * len(rows)
     for i, row in enumerate(rows):
         value = row.fields.get(name)
         if value is None:
             for alias in aliases:
                 value = row.fields.get(alias)
-        if field_.nan_is_absent and isinstance(value, float | Decimal) and value != value:
+        if value != value and nan_is_absent and type(value) in _NUMBERS:
             value = None
             found.converted.append((i, name, "nan_as_missing"))
-        if value is None or (value == "" and field_.empty_is_absent):
+        if value is None or (value == "" and empty_is_absent):
             if required and i not in skip:
                 hint = _misspelt(name, row.fields, known, found)
                 found.broken.append(Broken(i, "missing_value", name, None, f'"{name}" is missing{hint}'))
@@ -114,10 +120,10 @@ def _converted(
             out[i] = done
             continue
         try:
-            if isinstance(value, str) and len(value) > cell:
+            if type(value) is str and len(value) > cell:
                 raise Unfit("overlong_text", f"has {len(value):,} characters; at most {cell:,}")
             made = convert(value)
-            if isinstance(made, Mended):
+            if type(made) is Mended:
                 found.converted.append((i, name, made.rule))
                 made = made.value
             elif memo is not None and type(value) is str:

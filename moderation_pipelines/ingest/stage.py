@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 from moderation_pipelines.ingest.feed import FEEDS
-from moderation_pipelines.ingest.tables import DROPS, QUARANTINE
+from moderation_pipelines.ingest.tables import CONVERSIONS, DROPS, QUARANTINE
 from moderation_pipelines.wiring.stage import Stage
 
 STAGE = Stage(
     name="ingest",
     charter="Drop files in; content, votes, quarantine and drops out, every row counted. Not here: which votes count.",
     phase="day",
-    tables=(DROPS, QUARANTINE, *(feed.table for feed in FEEDS)),
+    tables=(DROPS, QUARANTINE, CONVERSIONS, *(feed.table for feed in FEEDS)),
     assets="moderation_pipelines.ingest.assets:build",
 )

@@ -101,7 +101,7 @@ def _as_parquet(path: Path, by: Sequence[str], folder: Path) -> tuple[pl.LazyFra
     if reader.name == "parquet" and not packed:
         scan = pl.scan_parquet(path, glob=False, hive_partitioning=False)
         there = scan.collect_schema().names()
-        checked_header(there, needed)
+        checked_header(there, needed, wanted)
         return _plain_texts(scan), _near_misses(there, wanted)
     spool = folder / "votes.parquet"
     if reader.name == "csv" and not packed and (header := _plain_csv(path, needed, wanted, spool)) is not None:
@@ -112,7 +112,7 @@ def _as_parquet(path: Path, by: Sequence[str], folder: Path) -> tuple[pl.LazyFra
     if told and not votes.select(pl.len()).collect().item():
         raise ValueError(f"not one row can be read; {'; '.join(told)}")
     if there:
-        checked_header(there, by)
+        checked_header(there, by, wanted)
     return votes, told + _near_misses(there, wanted)
 
 
@@ -159,7 +159,7 @@ def _plain_csv(path: Path, needed: Sequence[str], wanted: Sequence[str], spool: 
     header = [name.strip() for name in names]
     if not any(header):
         return None
-    checked_header(header, needed)
+    checked_header(header, needed, wanted)
     ragged: list[int] = []
 
     def skip(row: Any) -> str:
@@ -207,7 +207,7 @@ def _spooled(
         first.setdefault(rule, line)
 
     with pq.ParquetWriter(spool, schema, compression="zstd") as writer:
-        for batch in read_rows(path, needed):
+        for batch in read_rows(path, needed, known=wanted):
             rows: list[list[str | None]] = []
             for row in batch:
                 there.update(dict.fromkeys(row.fields))

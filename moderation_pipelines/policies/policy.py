@@ -6,6 +6,7 @@ import hashlib
 import math
 import re
 from functools import cached_property, lru_cache
+from itertools import pairwise
 from pathlib import Path
 from typing import Any, Literal
 
@@ -129,6 +130,7 @@ def inconsistencies(located: Located) -> list[Problem]:
             found.append(located.problem(("labels", i), f'label "{label}" is below 0, but the scale is ratio'))
         elif scale in ("interval", "ratio") and label not in ids[:i] and float(str(label)) in _numbers(ids[:i]):
             found.append(located.problem(("labels", i), f'label "{label}" is the same number as one before it'))
+    found += _twins(located, ids, abstain) + _blank(located) + _against_the_order(located, labels)
     for i, label in enumerate(abstain):
         if label in abstain[:i]:
             found.append(located.problem(("abstain", i), f'abstention "{label}" stands twice'))
@@ -159,6 +161,55 @@ def inconsistencies(located: Located) -> list[Problem]:
             hint = did_you_mean(str(label), [str(x) for x in ids if x is not None])
             message = f'clause "{clause.get("id")}" names label "{label}", which is not in the label set{hint}'
             found.append(located.problem(("clauses", i, "label"), message))
+    return found
+
+
+def _twins(located: Located, ids: list[Any], abstain: list[Any]) -> list[Problem]:
+    """Labels and abstentions that differ only in case or spaces, and those with spaces around them."""
+    found = []
+    places = [("labels", i, x) for i, x in enumerate(ids)] + [("abstain", i, x) for i, x in enumerate(abstain)]
+    seen: dict[str, str] = {}
+    for where, i, name in places:
+        if not isinstance(name, str):
+            continue
+        if name != name.strip():
+            found.append(located.problem((where, i), f'label "{name}" has spaces around it; remove them'))
+        first = seen.setdefault(" ".join(name.casefold().split()), name)
+        if first != name:
+            message = f'label "{name}" differs from "{first}" only in case or spaces; raters cannot tell them apart'
+            found.append(located.problem((where, i), message))
+    return found
+
+
+def _blank(located: Located) -> list[Problem]:
+    """Definitions and clauses that say nothing."""
+    value = located.value
+    texts: list[tuple[tuple[str | int, ...], Any]] = [(("definition",), value.get("definition"))]
+    for key, name in (("labels", "definition"), ("clauses", "text")):
+        parts = value.get(key)
+        for i, part in enumerate(parts if isinstance(parts, list) else []):
+            if isinstance(part, dict):
+                texts.append(((key, i, name), part.get(name)))
+    return [
+        located.problem(where, f'"{".".join(str(s) for s in where)}" is blank; write it, or leave it out')
+        for where, text in texts
+        if isinstance(text, str) and not text.strip()
+    ]
+
+
+def _against_the_order(located: Located, labels: list[Any]) -> list[Problem]:
+    """Severities that fall along labels whose order is a scale."""
+    if located.value.get("scale", "nominal") == "nominal":
+        return []
+    found = []
+    known = [(i, x.get("id"), s) for i, x in enumerate(labels) if type(s := x.get("severity")) is int]
+    for (_, before, high), (i, label, low) in pairwise(known):
+        if low < high:
+            message = (
+                f'severity falls from {high} ("{before}") to {low} ("{label}"), but the labels are in order; put them '
+                "from least to most severe, or mend the severities"
+            )
+            found.append(located.problem(("labels", i), message))
     return found
 
 

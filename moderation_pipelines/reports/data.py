@@ -18,8 +18,8 @@ from moderation_pipelines.eval_sets.release import Release, current_release, rel
 from moderation_pipelines.eval_sets.specs import load_specs_leniently
 from moderation_pipelines.foundation.home import Home
 from moderation_pipelines.foundation.settings import Settings
-from moderation_pipelines.ingest.rule_words import rule_words
-from moderation_pipelines.ingest.tables import CONTENT, DROPS, QUARANTINE
+from moderation_pipelines.ingest.rule_words import conversion_words, rule_words
+from moderation_pipelines.ingest.tables import CONTENT, CONVERSIONS, DROPS, QUARANTINE
 from moderation_pipelines.judging.tables import JUDGE_RUNS, SCORES
 from moderation_pipelines.metrics.tables import COMPARISONS, METRICS
 from moderation_pipelines.policies.policy import Policies
@@ -46,6 +46,7 @@ class ReportData:
     drops: list[Row]
     days: list[tuple[date, int, int]]
     quarantine: list[Row]
+    conversions: list[Row]
     waiting_votes: int
     labelled: list[Row]
     methods: pl.DataFrame
@@ -108,6 +109,7 @@ def report_data(home: Home, policies: Policies, day: date, settings: Settings, n
         drops=drops,
         days=[(d, a, q) for d, a, q in per_day.iter_rows()][-14:],
         quarantine=_quarantine(warehouse.scan(QUARANTINE, window)),
+        conversions=_conversions(warehouse.scan(CONVERSIONS, window)),
         waiting_votes=_waiting(warehouse, window),
         labelled=_labelled(warehouse.scan(CONSENSUS, window), policies),
         methods=warehouse.scan(CONSENSUS_METHODS, [day]).collect(),
@@ -181,6 +183,18 @@ def _quarantine(quarantine: pl.LazyFrame) -> list[Row]:
         .to_dicts()
     )
     return [{**row, "asks": rule_words(row["rule"])} for row in found]
+
+
+def _conversions(conversions: pl.LazyFrame) -> list[Row]:
+    """Values of the window that were read otherwise or nulled, by feed, column and rule."""
+    found = (
+        conversions.group_by("feed", "column", "rule")
+        .agg(pl.col("n").sum())
+        .sort("n", "feed", "column", "rule", descending=[True, False, False, False])
+        .collect()
+        .to_dicts()
+    )
+    return [{**row, "became": conversion_words(row["rule"])} for row in found]
 
 
 def _waiting(warehouse: Warehouse, window: Sequence[date]) -> int:

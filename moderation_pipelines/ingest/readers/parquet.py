@@ -80,7 +80,7 @@ def _numbered(batches: Iterator[pa.RecordBatch]) -> Iterator[RawRow]:
         for cells in zip(*columns, strict=True):
             number += 1
             row = RawRow(number, {n: c for n, c in zip(names, cells, strict=True) if c is not None})
-            row.size = sum(len(c) if isinstance(c, str | bytes) else 8 for c in cells)
+            row.size = sum([len(c) if c.__class__ is str or c.__class__ is bytes else 8 for c in cells])
             bad = next((n for n, c in row.fields.items() if isinstance(c, _Unreadable)), None)
             if bad is not None:
                 row.rule, row.message = "invalid_utf8", f'column "{bad}" cannot be read as its type; write it again'
