@@ -11,8 +11,13 @@ from moderation_pipelines.judging.judge_runs import invalid_runs
 from moderation_pipelines.judging.tables import JUDGE_RUNS, SCORES
 from moderation_pipelines.metrics.daily import metrics_table
 from moderation_pipelines.metrics.expectations import audit_metrics, metrics_expectations
+from moderation_pipelines.metrics.operating_points import operating_points_table
 from moderation_pipelines.metrics.pairs import comparisons_table
-from moderation_pipelines.metrics.tables import COMPARISONS, METRICS
+from moderation_pipelines.metrics.tables import COMPARISONS, JUDGE_VALIDITY, METRICS, OPERATING_POINTS
+from moderation_pipelines.metrics.thresholds import MetricsThresholds
+from moderation_pipelines.metrics.validity import judge_validity_table
+from moderation_pipelines.policies.policy import Costs, usable_policies
+from moderation_pipelines.votes.tables import VOTES
 from moderation_pipelines.wiring.day_run import DayRun, Span
 from moderation_pipelines.wiring.partitions import Days
 from moderation_pipelines.wiring.table_assets import (
@@ -23,6 +28,7 @@ from moderation_pipelines.wiring.table_assets import (
     one,
     tables_asset,
 )
+from moderation_pipelines.wiring.thresholds import load_thresholds
 
 _EXPECTED = expectation_checks(METRICS.name, metrics_expectations())
 
@@ -35,6 +41,13 @@ def build(days: Days) -> list[Any]:
             days, [COMPARISONS], one(COMPARISONS, comparisons, _differences), {SCORES: Span.DAY},
             after=("eval_sets",),
         ),
+        tables_asset(
+            days, [OPERATING_POINTS], one(OPERATING_POINTS, operating_points), {SCORES: Span.DAY}, after=("eval_sets",)
+        ),
+        tables_asset(
+            days, [JUDGE_VALIDITY], one(JUDGE_VALIDITY, judge_validity, _validity),
+            {SCORES: Span.DAY, VOTES: Span.WINDOW}, after=("eval_sets",),
+        ),
     ]  # fmt: skip
 
 
@@ -44,7 +57,7 @@ def metrics(run: DayRun) -> Iterator[Made | Checked]:
     invalid = invalid_runs(run.read(JUDGE_RUNS).collect())
     frame = metrics_table(
         run.read(SCORES).collect(), releases, run.date, run.settings.bootstrap_replicates, invalid,
-        bool(run.settings.weigh_missing),
+        bool(run.settings.weigh_missing), _costs(run),
     )  # fmt: skip
     results = audit_metrics(frame) if frame.height else []
     write_audit(run.pipeline.home, "metrics", run.date, results)
@@ -64,6 +77,35 @@ def comparisons(run: DayRun) -> pl.DataFrame:
     """Every two judges on every release the day was asked about."""
     releases = releases_of(run.home, run.warehouse, run.date)
     return comparisons_table(run.read(SCORES).collect(), releases, run.date, run.settings.bootstrap_replicates)
+
+
+def operating_points(run: DayRun) -> pl.DataFrame:
+    """Every judge with probabilities at every threshold, on every release the day was asked about."""
+    releases = releases_of(run.home, run.warehouse, run.date)
+    return operating_points_table(
+        run.read(SCORES).collect(), releases, run.date, _costs(run), run.settings.bootstrap_replicates
+    )
+
+
+def judge_validity(run: DayRun) -> pl.DataFrame:
+    """Whether each judge may replace a rater, on the items the day was asked about."""
+    releases = releases_of(run.home, run.warehouse, run.date)
+    margin = load_thresholds(run.home, "metrics", MetricsThresholds).replacement_margin
+    policies = usable_policies(run.home)
+    return judge_validity_table(run.read(SCORES).collect(), run.read(VOTES), releases, policies, run.date, margin)
+
+
+def _costs(run: DayRun) -> dict[str, Costs]:
+    return {p.id: p.kpis.costs for p in usable_policies(run.home) if p.kpis.costs is not None}
+
+
+def _validity(frame: pl.DataFrame) -> dict[str, Any]:
+    tested = frame.filter(pl.col("locale").is_null() & pl.col("winning_rate").is_not_null())
+    found = {
+        f"{judge} on {policy}": f"as good as {won} of {n} raters" for judge, policy, won, n in
+        tested.select("judge_id", "policy", "n_won", "n_raters").iter_rows()
+    }  # fmt: skip
+    return found or {"note": "no judge could be tested: too few named raters with votes on the same items"}
 
 
 def _differences(frame: pl.DataFrame) -> dict[str, Any]:

@@ -13,6 +13,7 @@ from moderation_pipelines.eval_sets.release import Release
 from moderation_pipelines.metrics.scored import Scored
 from moderation_pipelines.metrics.slice import slice_metrics
 from moderation_pipelines.metrics.tables import CHOSEN_BY_LABEL, METRICS, SLICES
+from moderation_pipelines.policies.policy import Costs
 from moderation_pipelines.stats.intervals import seed_from
 from moderation_pipelines.stats.shrinkage import shrunk_values
 
@@ -44,6 +45,7 @@ def metrics_table(
     replicates: int = 1000,
     invalid: Mapping[tuple[str, str, str], str] | None = None,
     weigh_missing: bool = False,
+    costs: Mapping[str, Costs] | None = None,
 ) -> pl.DataFrame:
     """The ``metrics`` rows of ``day``: every judge x release x slice in ``scores``, sorted.
 
@@ -52,37 +54,45 @@ def metrics_table(
     Items without a verdict are in no denominator but prevalence's, which is of the labels; their number and the
     worst-case bounds stand beside. ``weigh_missing``: instead the verdicts of a stratum stand for its missing ones.
     ``invalid`` names runs (judge, eval set, version) with too many of them, and why: their values are null with that
-    note, and only the bounds stand.
+    note, and only the bounds stand. ``costs``: of errors, per policy that states them.
     """
     frames = []
     for release in releases:
-        items, strata = sliced_items(release), release.stratify_by
-        mine = scores.filter((pl.col("eval_set") == release.name) & (pl.col("version") == release.version))
-        for judge_id in sorted(mine["judge_id"].unique()):
-            judged = mine.filter(pl.col("judge_id") == judge_id)
-            joined = items.join(
-                judged.select("item_id", "outcome", "p_violating", flagged="violating"), on="item_id", how="left"
-            )
+        by_judge: dict[str, list[dict[str, object]]] = {}
+        for judge_id, name, value, scored, seed in scored_slices(scores, release):
+            found = slice_metrics(
+                scored, replicates, seed, name in CHOSEN_BY_LABEL, weigh_missing,
+                release.unlabelled_share if name == "all" else 0.0, (costs or {}).get(release.policy),
+            )  # fmt: skip
             named = {"eval_set": release.name, "version": release.version, "policy": release.policy}
-            rows = []
-            for name, value, part in slices(joined):
-                seed = seed_from(release.name, judge_id, name, value)
-                # Sizes of strata that hold labels are known for the set, and for slices that they follow; elsewhere how
-                # many of each label a slice has is itself by chance.
-                followed = name in ("all", *strata)
-                scored = Scored.of(part, "label" in strata and followed, "label" not in strata or followed)
-                found = slice_metrics(
-                    scored, replicates, seed, name in CHOSEN_BY_LABEL, weigh_missing,
-                    release.unlabelled_share if name == "all" else 0.0,
-                )  # fmt: skip
-                which = {"judge_id": judge_id, "slice": name, "slice_value": value}
-                rows += [{**named, **which, **row, "shrunk": None} for row in found]
+            which = {"judge_id": judge_id, "slice": name, "slice_value": value}
+            by_judge.setdefault(judge_id, []).extend({**named, **which, **row, "shrunk": None} for row in found)
+        for rows in by_judge.values():
             frames.append(_shrunk(pl.DataFrame(rows, schema={k: METRICS.schema[k] for k in rows[0]})))
     if not frames:
         return METRICS.empty()
     as_of = datetime.combine(day + timedelta(days=1), time(), UTC)
     table = _without_invalid(pl.concat(frames), invalid or {}).with_columns(as_of=pl.lit(as_of), drop_date=pl.lit(day))
     return METRICS.picked(table.lazy()).collect()
+
+
+def scored_slices(
+    scores: pl.DataFrame, release: Release, columns: Sequence[str] = SLICES
+) -> Iterator[tuple[str, str, str | None, Scored, int]]:
+    """(judge, slicing, its value, the items with the judge's answers, seed) of every judge on a release."""
+    items, strata = sliced_items(release), release.stratify_by
+    mine = scores.filter((pl.col("eval_set") == release.name) & (pl.col("version") == release.version))
+    for judge_id in sorted(mine["judge_id"].unique()):
+        judged = mine.filter(pl.col("judge_id") == judge_id)
+        joined = items.join(
+            judged.select("item_id", "outcome", "p_violating", flagged="violating"), on="item_id", how="left"
+        )
+        for name, value, part in slices(joined, columns=columns):
+            # Sizes of strata that hold labels are known for the set, and for slices that they follow; elsewhere how
+            # many of each label a slice has is itself by chance.
+            followed = name in ("all", *strata)
+            scored = Scored.of(part, "label" in strata and followed, "label" not in strata or followed)
+            yield judge_id, name, value, scored, seed_from(release.name, judge_id, name, value)
 
 
 def _shrunk(table: pl.DataFrame) -> pl.DataFrame:
@@ -128,10 +138,12 @@ def sliced_items(release: Release) -> pl.DataFrame:
     )
 
 
-def slices(joined: pl.DataFrame, least: int = 1) -> Iterator[tuple[str, str | None, pl.DataFrame]]:
-    """All rows, then those of each value of SLICES; of a slicing with fewer than ``least`` values none."""
+def slices(
+    joined: pl.DataFrame, least: int = 1, columns: Sequence[str] = SLICES
+) -> Iterator[tuple[str, str | None, pl.DataFrame]]:
+    """All rows, then those of each value of the columns; of a slicing with fewer than ``least`` values none."""
     yield "all", None, joined
-    for column in SLICES:
+    for column in columns:
         filled = joined.with_columns(pl.col(column).fill_null("unknown"))
         values = sorted(filled[column].unique())
         for value in values if len(values) >= least else []:

@@ -8,6 +8,7 @@ import polars as pl
 
 from moderation_pipelines.auditing.expectation import Expectation, expectation
 from moderation_pipelines.auditing.gx import run_expectations
+from moderation_pipelines.metrics.costs import EXPECTED_COST
 
 if TYPE_CHECKING:
     pass
@@ -20,7 +21,7 @@ def metrics_expectations() -> list[Expectation]:
         expectation("has_metrics", "critical", "expect_table_row_count_to_be_between", "no metrics is no report", min_value=1),
         expectation("metric_key_unique", "critical", "expect_compound_columns_to_be_unique", "two values for one number is none",
             column_list=["eval_set", "version", "judge_id", "slice", "slice_text", "metric"]),
-        expectation("metric_value_range", "critical", between, "these metrics lie in -1 to 1", column="value", min_value=-1, max_value=1),
+        expectation("metric_value_range", "critical", between, "these metrics lie in -1 to 1", column="bounded_value", min_value=-1, max_value=1),
         expectation("metric_n_present", "critical", null, "never a number without its n", column="n"),
         expectation("metric_interval_ordered", "critical", "expect_column_values_to_be_in_set",
             "an interval holds its value", column="interval_holds_value", value_set=[True]),
@@ -46,6 +47,7 @@ def audit_metrics(metrics: pl.DataFrame) -> list[dict[str, Any]]:
         slice_text=pl.col("slice_value").fill_null("-"),
         interval_holds_value=holds("ci_low", "ci_high"),
         bounds_hold_value=holds("worst_low", "worst_high"),
+        bounded_value=pl.when(pl.col("metric") != EXPECTED_COST).then(value),
         explained=value.is_not_null() | pl.col("note").is_not_null(),
         number=named,
     )  # fmt: skip

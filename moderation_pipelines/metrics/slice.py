@@ -8,6 +8,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from moderation_pipelines.metrics.classification import confusion_sums
+from moderation_pipelines.metrics.costs import EXPECTED_COST, cost_per_item
 from moderation_pipelines.metrics.metric import (
     METRIC_KINDS,
     Estimate,
@@ -20,6 +21,7 @@ from moderation_pipelines.metrics.metric import (
     probability_metrics,
 )
 from moderation_pipelines.metrics.scored import Scored
+from moderation_pipelines.policies.policy import Costs
 from moderation_pipelines.stats.arrays import FloatArray
 from moderation_pipelines.stats.intervals import (
     UNDEFINED,
@@ -36,6 +38,7 @@ from moderation_pipelines.stats.ranking import MIN_PER_CLASS
 
 MIN_ITEMS_TO_RESAMPLE = 10
 NO_INTERVAL = "no interval: too few items, or resampling them gives the same value every time"
+NO_COSTS = "no interval: fewer than ten items, or none of a class, so that nothing is known of what its errors cost"
 CHOSEN_BY_LABEL = (
     "undefined: the slice is chosen by the reference label, so only rates of one label mean anything in it"
 )
@@ -60,13 +63,14 @@ def slice_metrics(
     chosen_by_label: bool = False,
     weigh_missing: bool = False,
     unlabelled: float = 0.0,
+    costs: Costs | None = None,
 ) -> list[Row]:
     """All metrics of one slice: dicts with metric, value, ci_low, ci_high, interval, n, n_positive, n_missing, ...
 
     A metric that is undefined has a null value, its n, and a note that says why. ``chosen_by_label``: whether the slice
     holds one kind of label only, such as a severity; then only rates of that kind are defined. ``weigh_missing``: the
     verdicts of a stratum stand for its missing ones. ``unlabelled``: share of items that have no label and so are not
-    in the release; bounds of prevalence.
+    in the release; bounds of prevalence. ``costs``: of errors; with them there is ``expected_cost``.
     """
     has_verdict = ~np.isnan(scored.flagged)
     judged = scored.weighted_for_missing(has_verdict) if weigh_missing else scored.where(has_verdict)
@@ -87,8 +91,25 @@ def slice_metrics(
         estimate = _estimate(metric, value, part, draws)
         wider = _with_labels(estimate.interval, relabelled, name, counted.n)
         out.append(_row(metric, value, estimate, wider, counted, _worst_case(metric, scored)))
+    if costs is not None:
+        out.append(_cost_row(scored, judged, costs, replicates, seed, n_positive, n_missing))
     out += _probability_rows(scored, replicates, seed, weigh_missing)
     return [_only_of_one_label(row) for row in out] if chosen_by_label else out
+
+
+def _cost_row(
+    scored: Scored, judged: Scored, costs: Costs, replicates: int, seed: int, n_positive: int, n_missing: int
+) -> Row:
+    """Mean cost of an item, by Beta draws: costs are rare and large, so a bootstrap would repeat the zeros."""
+    missing = float(scored.weight[np.isnan(scored.flagged)].sum() / scored.weight.sum()) if len(scored.truth) else 0.0
+    value = float(cost_per_item(_sums(judged), costs, missing)[0])
+    n = len(judged.truth)
+    estimate = Estimate(UNDEFINED, note=NO_COSTS)
+    if n >= MIN_ITEMS_TO_RESAMPLE and 0 < n_positive < n:
+        drawn = cost_per_item(drawn_sums(judged, replicates, seed), costs, missing)
+        estimate = Estimate(percentile_interval(drawn), "beta")
+    counted = Counted(n, effective_sample_size(judged.weight), n_positive, n_missing)
+    return _row(Metric(EXPECTED_COST, 0), value, estimate, estimate.interval, counted, (None, None))
 
 
 def _probability_rows(scored: Scored, replicates: int, seed: int, weigh_missing: bool) -> list[Row]:
@@ -129,8 +150,8 @@ def _probability_estimate(metric: Metric, sure: Scored, value: float, replicates
 
 def _only_of_one_label(row: Row) -> Row:
     """The row if its metric is a rate of one kind of label, else without a value."""
-    metric = METRIC_KINDS[str(row["metric"])]
-    if metric.of_sums is not None and metric.denominator in ("violating", "fine"):
+    metric = label_metrics().get(str(row["metric"]))
+    if metric is not None and metric.denominator in ("violating", "fine"):
         return row
     numbers = ("value", "ci_low", "ci_high", "relabelled_low", "relabelled_high", "interval", "worst_low", "worst_high")
     return {**row, **dict.fromkeys(numbers), "note": CHOSEN_BY_LABEL}
@@ -226,7 +247,7 @@ def _sums(judged: Scored) -> dict[str, FloatArray]:
 def _replicates(judged: Scored, replicates: int, seed: int) -> dict[str, FloatArray]:
     """Draws of the metrics that have no formula for their interval: see :func:`_estimate`."""
     if weights_differ(judged.weight):
-        return of_sums(_beta_sums(judged, replicates, seed))
+        return of_sums(drawn_sums(judged, replicates, seed))
     chunks: list[dict[str, FloatArray]] = []
     for weights in judged.samples(replicates, seed):
         metrics = of_sums(confusion_sums(weights, judged.truth, judged.flagged))
@@ -234,8 +255,8 @@ def _replicates(judged: Scored, replicates: int, seed: int) -> dict[str, FloatAr
     return {k: np.concatenate([c[k] for c in chunks]) for k in chunks[0]}
 
 
-def _beta_sums(judged: Scored, replicates: int, seed: int) -> dict[str, FloatArray]:
-    """Draws of the weighted confusion sums where weights differ, one group of items per weight and truth.
+def drawn_sums(judged: Scored, replicates: int, seed: int) -> dict[str, FloatArray]:
+    """Draws of the weighted confusion sums, one group of items per weight and truth.
 
     The share flagged of each group is drawn from a Beta posterior, the sizes of the groups from a Dirichlet. A
     bootstrap would repeat the zeros it has seen: no flagged item among the heavy ones does not mean that there are

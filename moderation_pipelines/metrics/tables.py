@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from moderation_pipelines.tables.column import count, estimate, moment, text
+from moderation_pipelines.tables.column import Column, count, estimate, flag, moment, share, text
 from moderation_pipelines.tables.table import Table
 from moderation_pipelines.tables.vocabulary import (
     EVAL_SET,
@@ -13,7 +13,9 @@ from moderation_pipelines.tables.vocabulary import (
     SLICE_VALUE,
     VERSION,
     high,
+    high_share,
     low,
+    low_share,
     p_value,
 )
 
@@ -33,7 +35,9 @@ METRICS = Table(
         "slice": _SLICE,
         "slice_value": SLICE_VALUE,
         "metric": text("name of the metric"),
-        "value": estimate("value of the metric, weighted to the frame; null when undefined", minimum=-1, maximum=1),
+        "value": estimate(
+            "value of the metric, weighted to the frame, -1 to 1 but for expected_cost (unit of the policy's costs); null when undefined"
+        ),
         "ci_low": low(),
         "ci_high": high(),
         "relabelled_low": low("interval with the reference labels drawn again from their votes alone, no truth").with_(
@@ -44,8 +48,6 @@ METRICS = Table(
         ).with_(formerly="labels_ci_high"),
         "shrunk": estimate(
             "value drawn towards that of all items, the more the less is known of the slice; null outside slices and without an interval",
-            minimum=-1,
-            maximum=1,
             added=True,
         ),
         "interval": text(
@@ -110,6 +112,80 @@ COMPARISONS = Table(
         "p_adjusted": p_value(
             "Benjamini-Hochberg over the pairs of judges and the slices of the release; metric accuracy only, else null"
         ),
+        "drop_date": SCORED_DAY.with_(meaning="day it was computed for"),
+    },
+)
+
+
+def _with_interval(name: str, of: str) -> dict[str, Column]:
+    return {
+        name: share(f"{of}; null when undefined"),
+        f"{name}_low": low_share(),
+        f"{name}_high": high_share(),
+    }
+
+
+_LOCALE = text("locale of the items; null for all", nullable=True)
+
+OPERATING_POINTS = Table(
+    "operating_points",
+    "one threshold on a judge's probability, on a release or one locale of it",
+    ("eval_set", "version", "locale", "judge_id", "threshold", "drop_date"),
+    {
+        "eval_set": EVAL_SET,
+        "version": VERSION,
+        "policy": POLICY,
+        "locale": _LOCALE,
+        "judge_id": JUDGE_ID,
+        "threshold": share("probability from which an item is flagged", nullable=False),
+        **_with_interval("precision", "share of flagged items that violate"),
+        **_with_interval("recall", "share of violating items that are flagged"),
+        **_with_interval("fpr", "share of fine items that are flagged"),
+        **_with_interval("flag_rate", "share of items that are flagged"),
+        "expected_cost": estimate(
+            "mean cost of an item by the policy's kpis.costs, in their unit; null without costs", minimum=0
+        ),
+        "expected_cost_low": low(),
+        "expected_cost_high": high(),
+        "n": count("items with a probability", unit="items"),
+        "n_positive": count("of them those whose reference label violates", unit="items"),
+        "n_flagged": count("of them those that are flagged", unit="items"),
+        "n_missing": count("items without a probability, in no value but the cost of a review", unit="items"),
+        "drop_date": SCORED_DAY.with_(meaning="day it was computed for"),
+    },
+)
+
+JUDGE_VALIDITY = Table(
+    "judge_validity",
+    "one judge on the items of a policy's releases, or one locale of them: may it replace a rater?",
+    ("policy", "locale", "judge_id", "drop_date"),
+    {
+        "policy": POLICY,
+        "locale": _LOCALE,
+        "judge_id": JUDGE_ID,
+        "winning_rate": share(
+            "share of the tested raters the judge does as well as, to within the margin; null when fewer than three could be tested"
+        ),
+        "ci_low": low_share("95 % Clopper-Pearson interval over raters"),
+        "ci_high": high_share("95 % Clopper-Pearson interval over raters"),
+        "may_replace": flag("whether winning_rate is a half or more; null with it", nullable=True),
+        "margin": share("how much less often than a rater the judge may agree with the others", nullable=False),
+        "n_raters": count("named raters that were tested", unit="raters"),
+        "n_won": count("of them those the judge does as well as", unit="raters"),
+        "n_items": count("different items of these tests", unit="items"),
+        "advantage": share(
+            "mean over the tested raters of how often the judge agrees with the others at least as well; null with winning_rate"
+        ),
+        "advantage_low": low_share("95 % t interval over raters"),
+        "advantage_high": high_share("95 % t interval over raters"),
+        "agreement": share("mean share of an item's votes that are the judge's label; null without items"),
+        "agreement_low": low_share("95 % t interval over items"),
+        "agreement_high": high_share("95 % t interval over items"),
+        "rater_agreement": share("mean share of pairs of votes on these items that agree; null without items"),
+        "rater_agreement_low": low_share("95 % t interval over items"),
+        "rater_agreement_high": high_share("95 % t interval over items"),
+        "n_agreement": count("items with a verdict and two votes or more", unit="items"),
+        "note": NOTE,
         "drop_date": SCORED_DAY.with_(meaning="day it was computed for"),
     },
 )

@@ -49,11 +49,22 @@ class Clause(Strict):
     label: str | None = None
 
 
+class Costs(Strict):
+    """What errors cost, in one unit of the organisation's own: ``fn`` a violating item that passes, ``fp`` a fine one
+    that is flagged, ``review`` an item that a person has to look at because the judge gave no verdict."""
+
+    fn: float = Field(ge=0, strict=False)
+    fp: float = Field(ge=0, strict=False)
+    review: float | None = Field(default=None, ge=0, strict=False)
+
+
 class Kpis(Strict):
-    """Targets of a policy: votes an item should have, and alpha (-1 to 1) raters should reach. None: no target."""
+    """Targets of a policy: votes an item should have, and alpha (-1 to 1) raters should reach. None: no target.
+    ``costs``: of errors."""
 
     min_votes: int | None = Field(default=None, ge=0)
     min_alpha: float | None = Field(default=None, ge=-1, le=1, strict=False)
+    costs: Costs | None = None
 
 
 class Policy(Strict):

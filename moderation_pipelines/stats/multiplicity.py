@@ -7,6 +7,16 @@ from collections.abc import Sequence
 import numpy as np
 
 
+def benjamini_yekutieli(p_values: Sequence[float | None]) -> list[float | None]:
+    """As :func:`benjamini_hochberg`, for p-values that may depend on each other in any way.
+
+    Source: Benjamini & Yekutieli (2001), Annals of Statistics 29, 1165-1188.
+    """
+    n = sum(p is not None and not np.isnan(p) for p in p_values)
+    factor = float((1 / np.arange(1, n + 1)).sum())
+    return [None if p is None else min(1.0, p * factor) for p in benjamini_hochberg(p_values)]
+
+
 def benjamini_hochberg(p_values: Sequence[float | None]) -> list[float | None]:
     """Adjusted p-values that keep the false discovery rate: reject where the adjusted value is at most the rate.
 

@@ -1,0 +1,105 @@
+"""What a judge's probability would flag at every threshold: rates, flags and costs with intervals."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import replace
+from datetime import date
+
+import numpy as np
+import polars as pl
+
+from moderation_pipelines.eval_sets.release import Release
+from moderation_pipelines.metrics.classification import confusion_sums
+from moderation_pipelines.metrics.costs import EXPECTED_COST, cost_per_item
+from moderation_pipelines.metrics.daily import scored_slices
+from moderation_pipelines.metrics.metric import METRIC_KINDS, denominator, of_sums
+from moderation_pipelines.metrics.scored import Scored
+from moderation_pipelines.metrics.slice import drawn_sums
+from moderation_pipelines.metrics.tables import OPERATING_POINTS
+from moderation_pipelines.policies.policy import Costs
+from moderation_pipelines.stats.intervals import (
+    UNDEFINED,
+    Interval,
+    around,
+    percentile_interval,
+    weights_differ,
+    wilson_interval,
+)
+
+THRESHOLDS = tuple(round(k / 20, 2) for k in range(1, 20))
+RATES = ("precision", "recall", "fpr", "flag_rate")
+MEASURES = (*RATES, EXPECTED_COST)
+
+
+def operating_points_table(
+    scores: pl.DataFrame,
+    releases: Sequence[Release],
+    day: date,
+    costs: Mapping[str, Costs],
+    replicates: int = 1000,
+    thresholds: Sequence[float] = THRESHOLDS,
+) -> pl.DataFrame:
+    """The ``operating_points`` rows of ``day``: every judge that gives probabilities, on every release, over all items
+    and by locale, at every threshold.
+
+    An item is flagged from the threshold on. Values are weighted to the sampling frame; where weights are equal rates
+    have Wilson intervals, else those of Beta draws, as in ``metrics``. Which threshold is best must not be read off the
+    same items it is then measured on: choose on one release, measure on another.
+    """
+    rows = []
+    for release in releases:
+        for judge_id, name, value, scored, seed in scored_slices(scores, release, ("locale",)):
+            asked = ~np.isnan(scored.p)
+            if not asked.any():
+                continue
+            where = {"eval_set": release.name, "version": release.version, "policy": release.policy,
+                     "judge_id": judge_id, "locale": value if name == "locale" else None}  # fmt: skip
+            rows += [
+                where | point
+                for point in _points(scored, asked, thresholds, costs.get(release.policy), replicates, seed)
+            ]
+    table = pl.LazyFrame(rows, schema={k: v for k, v in OPERATING_POINTS.schema.items() if k != "drop_date"})
+    return OPERATING_POINTS.picked(table.with_columns(drop_date=pl.lit(day))).collect()
+
+
+def _points(
+    scored: Scored, asked: np.ndarray, thresholds: Sequence[float], costs: Costs | None, replicates: int, seed: int
+) -> Iterator[dict[str, object]]:
+    mine = scored.where(asked)
+    missing = 1 - float(mine.weight.sum() / scored.weight.sum())
+    n_positive = int(mine.truth.sum())
+    for threshold in thresholds:
+        at = replace(mine, flagged=(mine.p >= threshold).astype(np.float64))
+        found = {name: (value, interval) for name, value, interval in _measured(at, costs, missing, replicates, seed)}
+        row: dict[str, object] = {
+            "threshold": threshold, "n": len(mine.truth), "n_positive": n_positive, "n_flagged": int(at.flagged.sum()),
+            "n_missing": int((~asked).sum()),
+        }  # fmt: skip
+        for name in MEASURES:
+            value, interval = found.get(name, (None, UNDEFINED))
+            row |= {name: value, f"{name}_low": interval.low, f"{name}_high": interval.high}
+        yield row
+
+
+def _measured(
+    at: Scored, costs: Costs | None, missing: float, replicates: int, seed: int
+) -> Iterator[tuple[str, float, Interval]]:
+    sums = confusion_sums(at.weight[None, :], at.truth, at.flagged)
+    points = of_sums(sums)
+    drawn = drawn_sums(at, replicates, seed) if costs is not None or weights_differ(at.weight) else None
+    draws = of_sums(drawn) if drawn is not None and weights_differ(at.weight) else {}
+    for name in RATES:
+        value = float(points[name][0])
+        if np.isnan(value):
+            continue
+        if draws:
+            yield name, value, around(value, percentile_interval(draws[name]))
+        else:
+            n = float(denominator(METRIC_KINDS[name], at.judged).sum())
+            yield name, value, around(value, wilson_interval(value * n, n))
+    if costs is not None and drawn is not None:
+        value = float(cost_per_item(sums, costs, missing)[0])
+        both = 0 < at.truth.sum() < len(at.truth)
+        found = percentile_interval(cost_per_item(drawn, costs, missing)) if both else UNDEFINED
+        yield EXPECTED_COST, value, around(value, found) if both else found

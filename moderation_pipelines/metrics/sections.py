@@ -1,0 +1,87 @@
+"""Sections of the report: may a judge replace a rater, and what it would flag at other thresholds."""
+
+from __future__ import annotations
+
+from datetime import date
+from typing import Any
+
+import polars as pl
+
+from moderation_pipelines.metrics.tables import JUDGE_VALIDITY, OPERATING_POINTS
+from moderation_pipelines.rendering.pages import decimal, span
+from moderation_pipelines.rendering.section import Grid, Note, Section
+from moderation_pipelines.tables.warehouse import Warehouse
+
+_SHOWN = tuple(round(k / 10, 1) for k in range(1, 10))
+
+
+def judge_validity(warehouse: Warehouse, day: date) -> Section | None:
+    """Judges against each rater, left out in turn; None where no judge was measured."""
+    rows = warehouse.scan(JUDGE_VALIDITY, [day]).sort("policy", "judge_id", "locale").collect().to_dicts()
+    if not rows:
+        return None
+    cells = [
+        (
+            r["policy"], r["judge_id"], r["locale"] or "all", _ANSWERS[r["may_replace"]],
+            _said(r, "winning_rate", ("ci_low", "ci_high")), r["n_raters"], r["n_items"], _said(r, "advantage"),
+            _said(r, "agreement"), _said(r, "rater_agreement"), r["n_agreement"],
+        )
+        for r in rows
+    ]  # fmt: skip
+    margin = rows[0]["margin"]
+    told = (
+        "Each rater is left out in turn: does the judge agree with the others about as often as the rater does, "
+        f"to within {margin:g}? Won: share of raters of whom that can be shown (t tests at a false discovery rate of "
+        ".05); a half or more, and the judge may stand in for a rater on such items. Advantage: how often it agrees with the others "
+        "at least as well. It says nothing of whether raters are right, and holds for the items of the releases, "
+        "unweighted. "
+        f"Raters with fewer than 30 such items are not tested; three are needed. Source: {_SOURCE}."
+    )
+    columns = (
+        "policy", "judge", "locale", "may replace a rater", "won", "raters", "items", "advantage",
+        "judge and raters agree", "raters agree", "items with votes",
+    )  # fmt: skip
+    blocks = (Note("judge_validity_how", told), Grid("judge_validity", columns, cells))
+    return Section("judge_validity", "May a judge replace a rater?", blocks, (JUDGE_VALIDITY.name,))
+
+
+_ANSWERS = {True: "yes", False: "no", None: "not tested"}
+_SOURCE = "Calderon, Reichart & Dror (2025), ACL"
+
+
+def operating_points(warehouse: Warehouse, day: date) -> Section | None:
+    """Rates and costs of every judge at nine thresholds, over all items; None where no judge gives probabilities."""
+    found = warehouse.scan(OPERATING_POINTS, [day]).filter(
+        pl.col("locale").is_null() & pl.col("threshold").is_in(list(_SHOWN))
+    )
+    rows = found.sort("eval_set", "judge_id", "threshold").collect().to_dicts()
+    if not rows:
+        return None
+    has_costs = any(r["expected_cost"] is not None for r in rows)
+    cells = [
+        (
+            f"{r['eval_set']} {r['version']}", r["judge_id"], f"{r['threshold']:g}",
+            *(_said(r, name) for name in ("precision", "recall", "fpr", "flag_rate")),
+            *((_said(r, "expected_cost"),) if has_costs else ()), r["n"], r["n_positive"],
+        )
+        for r in rows
+    ]  # fmt: skip
+    columns = ("eval set", "judge", "from", "precision", "recall", "false positive rate", "flagged")
+    told = (
+        "If an item were flagged from a probability on. A threshold chosen here looks better here than it is: measure "
+        "it on another release. Every threshold, and by locale: the table operating_points."
+    )
+    if has_costs:
+        told += " Cost: mean of an item, by the policy's kpis.costs."
+    grid = Grid("operating_points", (*columns, *(("cost",) if has_costs else ()), "n", "violating"), cells)
+    blocks = (Note("operating_points_how", told), grid)
+    return Section("operating_points", "Other thresholds", blocks, (OPERATING_POINTS.name,))
+
+
+def _said(row: dict[str, Any], name: str, ends: tuple[str, str] | None = None) -> str:
+    value = row[name]
+    low, high = ends or (f"{name}_low", f"{name}_high")
+    if not isinstance(value, float):
+        return "–"
+    between = span(row[low], row[high], 2)
+    return decimal(value, 2) if between == "–" else f"{decimal(value, 2)} ({between})"
