@@ -68,6 +68,7 @@ def test_consensus_of_a_file_with_gold_and_a_tie(tmp_path: Path) -> None:
         "label",
         "method",
         "probability",
+        "basis",
         "vote_share",
         "n_votes",
     ]
@@ -230,8 +231,8 @@ def test_every_form_of_a_file_gives_the_same_numbers(tmp_path: Path) -> None:
         found[name] = (table.rows(), labels.rows())
     assert all(f == found["plain.csv"] for f in found.values())
     assert found["plain.csv"][1] == [
-        ("x", "yes", "majority", None, 2 / 3, 3),
-        ("y", "no", "majority", None, 1.0, 3),
+        ("x", "yes", "majority", None, "vote_share", 2 / 3, 3),
+        ("y", "no", "majority", None, "vote_share", 1.0, 3),
     ]
 
 

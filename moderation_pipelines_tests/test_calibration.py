@@ -10,6 +10,7 @@ from hypothesis import strategies as st
 
 from moderation_pipelines.consensus.basis import with_basis
 from moderation_pipelines.consensus.calibration import calibrated_on, calibration_of, evidence_of, reliability
+from moderation_pipelines.consensus.choice import measure_methods
 from moderation_pipelines.consensus.labels import (
     chosen_calibrations,
     chosen_methods,
@@ -17,7 +18,7 @@ from moderation_pipelines.consensus.labels import (
     latest_consensus,
     measured_methods,
 )
-from moderation_pipelines.consensus.tables import CONSENSUS, RELIABILITY
+from moderation_pipelines.consensus.tables import CONSENSUS, CONSENSUS_METHODS, RELIABILITY
 from moderation_pipelines.eval_sets.build import History, build_eval_sets
 from moderation_pipelines.eval_sets.release import releases
 from moderation_pipelines.eval_sets.tables import EVAL_SET_ITEMS
@@ -26,6 +27,7 @@ from moderation_pipelines.ingest.tables import CONTENT, DROPS
 from moderation_pipelines.metrics.daily import label_confidence
 from moderation_pipelines.policies.policy import load_policies
 from moderation_pipelines.tables.checks import checked
+from moderation_pipelines.votes.matrix import vote_matrix
 from moderation_pipelines.votes.tables import VOTES
 from moderation_pipelines_tests.conftest import DAY, SmallHome
 
@@ -157,17 +159,15 @@ def test_a_spec_that_asks_for_a_probability_fails_where_there_are_vote_shares(sm
 
     def built() -> tuple[str, str]:
         w, policies = small.warehouse, load_policies(small.home)
-        history = History(*(w.scan(t) for t in (CONSENSUS, CONTENT, VOTES, DROPS)), pl.LazyFrame(schema={
-            "policy": pl.String, "is_chosen": pl.Boolean, "n_called_violating": pl.Int64, "method": pl.String,
-            "purity": pl.Float64, "purity_low": pl.Float64, "purity_high": pl.Float64, "drop_date": pl.Date,
-        }))  # fmt: skip
+        empty = pl.LazyFrame(schema=CONSENSUS_METHODS.schema)
+        history = History(*(w.scan(t) for t in (CONSENSUS, CONTENT, VOTES, DROPS)), empty)
         mine = [p for p in build_eval_sets(small.home, policies, history, Settings().eval_share) if p.name == "sure"]
         return mine[0].status, str(mine[0].reason)
 
     delivered(small, 20)
     status, reason = built()
     assert status == "broken"
-    assert "are by majority, which gives shares of votes" in reason
+    assert "labels by votes are by majority, which gives shares of votes" in reason
     assert "30 gold labels" in reason
     delivered(small, 200)
     status, _ = built()
@@ -175,6 +175,55 @@ def test_a_spec_that_asks_for_a_probability_fails_where_there_are_vote_shares(sm
     items = releases(small.home, "sure")[0].items()
     assert set(items["basis"]) == {"authority", "calibrated"}
     assert items["probability"].min() >= 0.9
+
+
+def test_of_items_voted_on_before_there_was_gold_those_without_a_probability_are_left_out(small: SmallHome) -> None:
+    small.write("prompts/harassment/eval_sets.yaml", "eval_sets:\n  - {name: sure, min_probability: 0.6}\n")
+    delivered(small, 200)
+    w, policies = small.warehouse, load_policies(small.home)
+    frame = w.scan(CONSENSUS, [DAY]).collect()
+    early = (pl.col("item_id") > "i250") & (pl.col("basis") == "calibrated")
+    w.write(
+        CONSENSUS,
+        frame.with_columns(
+            basis=pl.when(early).then(pl.lit("vote_share")).otherwise("basis"),
+            probability=pl.when(~early).then("probability"),
+        ),
+        DAY,
+    )
+    empty = pl.LazyFrame(schema=CONSENSUS_METHODS.schema)
+    history = History(*(w.scan(t) for t in (CONSENSUS, CONTENT, VOTES, DROPS)), empty)
+    made = next(p for p in build_eval_sets(small.home, policies, history, 0.5) if p.name == "sure")
+    assert made.status == "published"
+    assert made.release is not None
+    left = made.release.manifest["left_out"]
+    assert left["min_probability: label has no probability, it rests on shares of votes"] > 5
+    assert "vote_share" not in made.release.manifest["label_bases"]
+
+
+def test_a_median_stays_a_share_whatever_the_gold() -> None:
+    """It labels by an order that shares by label do not know: a calibration by label is wrong about it."""
+    rng = np.random.default_rng(8)
+    truth = rng.integers(0, 5, 400)
+    item = np.repeat(np.arange(400), 3)
+    label = np.clip(truth[item] + rng.choice([-1, 0, 1], 1200, p=[0.25, 0.5, 0.25]), 0, 4)
+    votes = vote_matrix(item, np.tile(np.arange(3), 400), label, 400, 3, 5)
+    found = {m.method: m for m in measure_methods(votes, truth, (False, False, True, True, True), True, "median")}
+    assert found["median"].calibration is None
+    assert {b.source for b in found["median"].reliability} == {"vote_share"}
+
+
+def test_a_posterior_that_is_right_is_left_alone_and_shares_never_are() -> None:
+    rng = np.random.default_rng(12)
+    p = rng.uniform(0.5, 1, 300)
+    truth = (rng.random(300) < p).astype(np.int64)
+    label = np.ones(300, dtype=np.int64)
+    kept, bins = calibration_of("posterior", posterior(p), None, label, truth, 5)
+    assert kept is None
+    assert {b.source for b in bins} == {"posterior"}
+    assert calibration_of("vote_share", posterior(p), np.full(300, 3), label, truth, 5)[0] is not None
+    sure = posterior(np.where(p > 0.6, 0.999, p))
+    assert calibration_of("posterior", sure, None, label, truth, 5)[0] is not None
 
 
 def test_rows_of_earlier_versions_say_what_they_rest_on_by_their_method() -> None:
@@ -201,14 +250,23 @@ def test_label_confidence_says_what_it_rests_on() -> None:
     rows = EVAL_SET_ITEMS.filled(
         pl.LazyFrame(
             {
-                "method": ["gold", "adjudication", "majority", "majority", "dawid_skene", "dawid_skene", "median"],
-                "basis": ["authority", "authority", "vote_share", "calibrated", "posterior", None, None],
-                "probability": [1.0, 1.0, None, 0.85, 0.97, 0.6, 1.0],
-                "vote_share": [1.0, None, 1.0, 1.0, 0.5, 0.5, None],
+                "method": [
+                    "gold",
+                    "adjudication",
+                    "majority",
+                    "majority",
+                    "dawid_skene",
+                    "dawid_skene",
+                    "median",
+                    "weighted_majority",
+                ],
+                "basis": ["authority", "authority", "vote_share", "calibrated", "posterior", None, None, None],
+                "probability": [1.0, 1.0, None, 0.85, 0.97, 0.6, 1.0, 0.99],
+                "vote_share": [1.0, None, 1.0, 1.0, 0.5, 0.5, None, None],
             }
         )
     )
     assert with_basis(rows).select(x=label_confidence()).collect()["x"].to_list() == [
         "gold", "adjudication", "vote share 0.95 to 1", "calibrated 0.80 to 0.95", "posterior 0.95 to 1",
-        "posterior below 0.80", "vote share 0.95 to 1",
+        "posterior below 0.80", "vote share 0.95 to 1", "weighted share",
     ]  # fmt: skip

@@ -367,7 +367,7 @@ def test_purity_has_an_interval_only_where_gold_measured_it_and_says_that_first(
     }  # fmt: skip
     said = purity_text(believed.as_dict(measured))
     assert said.startswith(
-        "Gold purity (dawid_skene, 2026-03-02): of 204 gold items that their votes call violating 77.9%"
+        "Gold purity, of the policy's gold and not of this set (dawid_skene, 2026-03-02): of 204 gold items that their votes call violating 77.9%"
     )
     assert said.index("95 %: 72.0% to 83.0%") < said.index("90.0%")
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import re
 import shutil
 import sqlite3
@@ -13,12 +14,16 @@ import pytest
 
 from moderation_pipelines.accounting.tables import VALIDATIONS
 from moderation_pipelines.agreement.tables import AGREEMENT
-from moderation_pipelines.eval_sets.release import eval_set_names, releases
+from moderation_pipelines.eval_sets.release import current_release, eval_set_names, releases
 from moderation_pipelines.foundation.home import Home
+from moderation_pipelines.foundation.settings import Settings
 from moderation_pipelines.ingest.tables import CONTENT, CONVERSIONS, DROPS, QUARANTINE
 from moderation_pipelines.judging.tables import SCORES
 from moderation_pipelines.metrics.tables import METRICS
+from moderation_pipelines.orchestration.stages import all_stages
+from moderation_pipelines.policies.policy import load_policies
 from moderation_pipelines.raters.tables import RATERS
+from moderation_pipelines.reports.daily import write_report
 from moderation_pipelines.sample.generate import BIASED, CARELESS, FAST, sample_files
 from moderation_pipelines.tables.warehouse import Warehouse
 from moderation_pipelines.votes.tables import VOTES
@@ -238,3 +243,27 @@ def test_commands_on_a_finished_home(line: Line, arguments: list[str], said: str
     done = modpipe(*arguments, "--home", str(line[0].root))
     assert done.returncode == 0, done.stderr
     assert said in done.stdout
+
+
+def test_a_release_of_an_earlier_version_is_reported(line: Line, tmp_path: Path) -> None:
+    """Its manifest had an interval of what was believed, and other keys."""
+    home = Home(shutil.copytree(line[0].root, tmp_path / "home"))
+    release = current_release(home, "harassment")
+    assert release is not None
+    file = release.path / "manifest.json"
+    manifest = json.loads(file.read_text())
+    manifest.pop("label_bases")
+    manifest["gold_purity"] = {
+        "n_violating": 9, "n_by_authority": 2, "expected_right": 8.9, "purity": 0.898, "ci_low": 0.858, "ci_high": 0.937,
+        "measured_on_gold": None,
+    }  # fmt: skip
+    file.chmod(0o644)
+    file.write_text(json.dumps(manifest))
+    day = max(Warehouse(home).days(METRICS))
+    report = write_report(home, load_policies(home), day, Settings(), (), all_stages())
+    assert report.broken == ()
+    page = report.html.read_text()
+    assert "not measured" in page
+    assert "0.898" not in page
+    assert "May a judge replace a rater?" in page
+    assert "Other thresholds" in page

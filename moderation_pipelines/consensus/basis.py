@@ -2,18 +2,33 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+
 import polars as pl
 
-from moderation_pipelines.consensus.method import METHODS
+from moderation_pipelines.consensus.method import METHODS, Method
 
-AUTHORITY, VOTE_SHARE, POSTERIOR, CALIBRATED = "authority", "vote_share", "posterior", "calibrated"
-BASES = (AUTHORITY, VOTE_SHARE, POSTERIOR, CALIBRATED)
+AUTHORITY, POSTERIOR, CALIBRATED = "authority", "posterior", "calibrated"
+VOTE_SHARE, WEIGHTED_SHARE = "vote_share", "weighted_share"
+BASES = (AUTHORITY, VOTE_SHARE, WEIGHTED_SHARE, POSTERIOR, CALIBRATED)
+SHARES = (VOTE_SHARE, WEIGHTED_SHARE)
 IN_WORDS = {
     AUTHORITY: "by an authority",
-    VOTE_SHARE: "vote shares, which are no probabilities",
-    POSTERIOR: "posterior of a model, not calibrated",
-    CALIBRATED: "posterior calibrated on gold",
+    VOTE_SHARE: "on vote shares (no probabilities)",
+    WEIGHTED_SHARE: "on weighted vote shares (no probabilities)",
+    POSTERIOR: "by the posterior of a model",
+    CALIBRATED: "calibrated on gold",
 }
+
+
+def basis_of_method(method: Method) -> str:
+    """What a method's numbers rest on before any calibration."""
+    return {"votes": VOTE_SHARE, "weights": WEIGHTED_SHARE, None: POSTERIOR}[method.shares]
+
+
+def bases_in_words(counts: Mapping[str, int]) -> str:
+    """How many labels rest on what, in words: ``17 by an authority, 36 calibrated on gold``."""
+    return ", ".join(f"{counts[basis]:,} {IN_WORDS[basis]}" for basis in BASES if counts.get(basis))
 
 
 def decided_by_authority() -> pl.Expr:
@@ -26,18 +41,19 @@ def with_basis(rows: pl.LazyFrame) -> pl.LazyFrame:
 
     Such a version wrote vote shares as ``probability`` and ``posterior``: both become null there.
     """
-    shares = [m.name for m in METHODS if m.gives_shares]
     derived = (
         pl.when(decided_by_authority())
         .then(pl.lit(AUTHORITY))
-        .when(pl.col("method").is_in(shares))
-        .then(pl.lit(VOTE_SHARE))
         .when(pl.col("method").is_not_null())
-        .then(pl.lit(POSTERIOR))
+        .then(
+            pl.col("method").replace_strict(
+                {m.name: basis_of_method(m) for m in METHODS}, default=POSTERIOR, return_dtype=pl.String
+            )
+        )
     )
-    is_share = pl.col("basis") == VOTE_SHARE
+    is_share = pl.col("basis").is_in(list(SHARES))
     return rows.with_columns(basis=pl.coalesce("basis", derived)).with_columns(
-        vote_share=pl.coalesce("vote_share", pl.when(is_share).then("probability")),
+        vote_share=pl.coalesce("vote_share", pl.when(pl.col("basis") == VOTE_SHARE).then("probability")),
         probability=pl.when(is_share).then(None).otherwise("probability"),
         posterior=pl.when(is_share).then(None).otherwise("posterior"),
     )

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from moderation_pipelines.consensus.basis import CALIBRATED
+from moderation_pipelines.consensus.basis import CALIBRATED, POSTERIOR
 from moderation_pipelines.stats.arrays import FloatArray, IntArray
 from moderation_pipelines.stats.calibration import bin_of
 from moderation_pipelines.stats.intervals import Interval, wilson_interval
@@ -33,7 +33,8 @@ class Calibration:
 
 def evidence_of(posterior: FloatArray, votes: IntArray | None) -> FloatArray:
     """Log posteriors, items x labels, cut at 0.0001. ``votes``: votes per item where the posterior is vote shares, to
-    which one vote is added that is spread over the labels: three of three is more than one of one."""
+    which one vote is added that is spread over the labels: three of three is more than one of one. Weighted shares are
+    graded already."""
     if votes is not None:
         n = votes[:, None]
         posterior = (posterior * n + 1 / posterior.shape[1]) / (n + 1)
@@ -112,21 +113,28 @@ def calibration_of(
 
     Rows are gold items, whose posterior and label come from fits that did not know them; ``label`` is -1 for ties,
     which say nothing. Reliability with it is cross-fitted: each fold by the calibration of the others. No calibration
-    below thirty gold items. Measured: docs/simulations.md.
+    below thirty gold items or with no folds; nor of a posterior that has no larger log loss on the folds without it: a
+    sound one would only get noise. Shares are always calibrated. Measured: docs/simulations.md.
     """
     given = label >= 0
     row = np.arange(len(label))
     is_right = (label == truth)[given]
     bins = reliability(source, posterior[row, label][given], is_right)
-    if len(truth) < MIN_GOLD:
+    if len(truth) < MIN_GOLD or not folds:
         return None, bins
     evidence = evidence_of(posterior, votes)
     crossed = np.empty(evidence.shape)
     for k in range(folds):
         mine = row % folds == k
         crossed[mine] = calibrated_on(evidence[~mine], truth[~mine]).applied(evidence[mine])
+    if source == POSTERIOR and _log_loss(crossed, truth) >= _log_loss(posterior, truth):
+        return None, bins
     bins += reliability(CALIBRATED, crossed[row, label][given], is_right)
     return calibrated_on(evidence, truth), bins
+
+
+def _log_loss(p: FloatArray, truth: IntArray) -> float:
+    return float(-np.log(np.maximum(p[np.arange(len(truth)), truth], _LEAST)).mean())
 
 
 def _softmax(x: FloatArray) -> FloatArray:

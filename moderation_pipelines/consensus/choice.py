@@ -8,7 +8,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from moderation_pipelines.consensus.aggregate import FALLBACK, aggregate
-from moderation_pipelines.consensus.basis import POSTERIOR, VOTE_SHARE
+from moderation_pipelines.consensus.basis import VOTE_SHARE, basis_of_method
 from moderation_pipelines.consensus.calibration import MIN_GOLD, Bin, Calibration, calibration_of
 from moderation_pipelines.consensus.method import METHODS, Aggregate
 from moderation_pipelines.stats.arrays import FloatArray, IntArray
@@ -108,10 +108,10 @@ def measure_methods(
     # What the fold of each gold item is labelled by, had the method been chosen without that fold.
     nested = _nested(labels, right, known, methods) if choice.is_by_gold else None
     unseen = labels[chosen][0]
-    is_share = METHODS[chosen].gives_shares
+    source, method = basis_of_method(METHODS[chosen]), METHODS[chosen]
     calibration, bins = calibration_of(
-        VOTE_SHARE if is_share else POSTERIOR, unseen.posterior[known], votes.votes[known] if is_share else None,
-        unseen.label[known], truth, FOLDS,
+        source, unseen.posterior[known], votes.votes[known] if source == VOTE_SHARE else None,
+        unseen.label[known], truth, FOLDS if method.calibrates else 0,
     )  # fmt: skip
     out = []
     for m in methods:

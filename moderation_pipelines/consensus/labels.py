@@ -13,8 +13,9 @@ from moderation_pipelines.consensus.aggregate import FALLBACK, aggregate
 from moderation_pipelines.consensus.basis import (
     AUTHORITY,
     CALIBRATED,
-    POSTERIOR,
+    SHARES,
     VOTE_SHARE,
+    basis_of_method,
     decided_by_authority,
     with_basis,
 )
@@ -89,7 +90,9 @@ def measured_methods(
             voted.matrix, voted.only_gold, flags, policy.scale != "nominal", wanted_method(policy), voted.gold,
             held=held.get(policy.id),
         )  # fmt: skip
-        rows += [_method_row(policy, voted.matrix.n_votes, m) | {"drop_date": day} for m in found]
+        met = np.unique(voted.only_gold[(voted.only_gold >= 0) & (voted.matrix.votes > 0)])
+        unseen = [label for k, label in enumerate(policy.label_ids) if k not in met]
+        rows += [_method_row(policy, voted.matrix.n_votes, m, unseen) | {"drop_date": day} for m in found]
         bins += [row | {"policy": policy.id, "drop_date": day} for m in found for row in _reliability_rows(m)]
     return (
         CONSENSUS_METHODS.picked(pl.LazyFrame(rows, schema=CONSENSUS_METHODS.schema)).collect(),
@@ -140,7 +143,7 @@ def _reliability_rows(m: Measured) -> list[dict[str, object]]:
     ]
 
 
-def _method_row(policy: Policy, n_votes: int, m: Measured) -> dict[str, object]:
+def _method_row(policy: Policy, n_votes: int, m: Measured, unseen: list[str]) -> dict[str, object]:
     purity = clopper_pearson_interval(m.n_called_right, m.n_called)
     fitted = m.calibration
     return {
@@ -165,7 +168,7 @@ def _method_row(policy: Policy, n_votes: int, m: Measured) -> dict[str, object]:
         "slope": fitted and fitted.slope,
         "shifts": fitted and [{"label": x, "shift": b} for x, b in zip(policy.label_ids, fitted.shifts, strict=True)],
         "n_calibrated": fitted and fitted.n_gold,
-        "note": m.note,
+        "note": f"{m.note}; calibrated without gold of {', '.join(unseen)}" if fitted and unseen else m.note,
     }
 
 
@@ -220,15 +223,15 @@ def _policy_consensus(
     majority = np.where(is_tie | (n_votes == 0), -1, counts.argmax(axis=1))
     made = aggregate(voted.matrix, wanted, voted.gold, policy.scale != "nominal")
     posterior, chosen = made.posterior, made.label
-    gives_shares = METHODS[wanted].gives_shares
+    basis = basis_of_method(METHODS[wanted])
     if calibration is not None:
-        fitted = calibration.applied(evidence_of(posterior, n_votes if gives_shares else None))
+        fitted = calibration.applied(evidence_of(posterior, n_votes if basis == VOTE_SHARE else None))
         posterior = np.where((has_word | (n_votes == 0))[:, None], posterior, fitted)
-    basis = CALIBRATED if calibration is not None else VOTE_SHARE if gives_shares else POSTERIOR
+        basis = CALIBRATED
     by_authority = np.where(items["gold_label"].is_not_null().to_numpy(), "gold", "adjudication")
     method = np.where(has_word, by_authority, np.where(n_votes > 0, wanted, "none"))
     rests_on = np.where(has_word, AUTHORITY, np.where(n_votes > 0, basis, "none"))
-    is_share = rests_on == VOTE_SHARE
+    is_share = np.isin(rests_on, SHARES)
 
     row = np.arange(len(chosen))
     known = chosen >= 0

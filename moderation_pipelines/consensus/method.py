@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from typing import Literal
 
 from moderation_pipelines.consensus.confusion_models import RESTARTS as _RESTARTS
 from moderation_pipelines.consensus.decision import decided
@@ -35,8 +36,9 @@ class Method:
     """One method. ``fit(votes, gold, ordinal, restarts)`` gives posterior and label of every item.
 
     ``order``: place among the methods, the simpler first; of methods that are equally right the first is chosen.
-    ``needs_order``: only for ordered labels. ``learns``: whether gold changes what it gives. ``gives_shares``: its
-    posterior is shares of votes, which are no probabilities.
+    ``needs_order``: only for ordered labels. ``learns``: whether gold changes what it gives. ``shares``: what its
+    posterior is, where that is no probability: shares of votes, or of weighted votes. ``calibrates``: whether gold can
+    make probabilities of them; a median knows an order that shares by label do not.
     """
 
     name: str
@@ -44,7 +46,8 @@ class Method:
     fit: Fitter
     needs_order: bool = False
     learns: bool = True
-    gives_shares: bool = False
+    shares: Literal["votes", "weights"] | None = None
+    calibrates: bool = True
 
 
 METHODS: Registry[Method] = Registry(

@@ -10,6 +10,7 @@ import numpy as np
 import polars as pl
 
 from moderation_pipelines.consensus.aggregate import aggregate
+from moderation_pipelines.consensus.basis import AUTHORITY, basis_of_method
 from moderation_pipelines.consensus.method import METHODS
 from moderation_pipelines.ingest.vote_files import FileVotes, votes_of_file
 from moderation_pipelines.stats.arrays import IntArray
@@ -27,8 +28,8 @@ def consensus_of_file(
     policy: str | None = None,
 ) -> tuple[pl.DataFrame, list[str]]:
     """A label per item of a file of votes, and what was left out. Columns item_id (and policy, of several), label
-    (null: tied), method (gold for items an authority decided), probability (null for methods that give vote shares),
-    vote_share, n_votes; sorted.
+    (null: tied), method (gold for items an authority decided), probability (null for methods that give shares),
+    basis (what it rests on; a file is never calibrated), vote_share, n_votes; sorted.
 
     Rows of kind gold (else adjudication) teach the method and decide their item. Anonymous votes count as one rater
     together. ``labels``: the label set in order; default: those met, gold's too, sorted.
@@ -58,6 +59,7 @@ def _labelled(counted: FileVotes, scale: Scale, method: str, ordered: bool) -> p
             "label": pl.String,
             "method": pl.String,
             "probability": pl.Float64,
+            "basis": pl.String,
             "vote_share": pl.Float64,
             "n_votes": pl.Int64,
         }
@@ -68,12 +70,15 @@ def _labelled(counted: FileVotes, scale: Scale, method: str, ordered: bool) -> p
     names = pl.Series([*scale.labels, None], dtype=pl.String)
     sure = made.posterior[np.arange(items.height), np.maximum(made.label, 0)]
     cast = matrix.counts[np.arange(items.height), np.maximum(made.label, 0)] / np.maximum(matrix.votes, 1)
-    without = (made.label < 0) | (METHODS[method].gives_shares & (fixed < 0))
+    without = (made.label < 0) | ((METHODS[method].shares is not None) & (fixed < 0))
     chosen = np.where(made.label >= 0, made.label, len(scale.labels))
     labelled = items.lazy().with_columns(
         label=names.gather(pl.Series(chosen)),
         method=pl.when(pl.Series(fixed >= 0)).then(pl.lit("gold")).otherwise(pl.lit(method)),
         probability=pl.Series(np.where(without, np.nan, sure)).fill_nan(None),
+        basis=pl.Series(
+            np.where(fixed >= 0, AUTHORITY, np.where(matrix.votes > 0, basis_of_method(METHODS[method]), ""))
+        ).replace("", None),
         vote_share=pl.Series(np.where((made.label >= 0) & (matrix.votes > 0), cast, np.nan)).fill_nan(None),
         n_votes=pl.Series(matrix.votes),
     )

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Collection
 from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 import polars as pl
 
-from moderation_pipelines.consensus.basis import IN_WORDS, decided_by_authority, with_basis
+from moderation_pipelines.consensus.basis import bases_in_words, decided_by_authority, with_basis
 from moderation_pipelines.stats.arrays import FloatArray
 
 _DIGITS = 6
@@ -39,7 +40,7 @@ class Purity:
             "rests_on": self.bases,
             "n_with_probability": self.n_believed,
             "expected_right": None if expected is None else round(expected, _DIGITS),
-            "purity": None if expected is None else round(expected / self.n_believed, _DIGITS),
+            "believed_share": None if expected is None else round(expected / self.n_believed, _DIGITS),
         }
 
 
@@ -62,24 +63,25 @@ def purity_text(purity: dict[str, Any]) -> str:
     n = purity["n_violating"]
     if not n:
         return "Gold purity: no item is called violating."
-    rest = ", ".join(f"{IN_WORDS[basis]} {k:,}" for basis, k in purity["rests_on"].items())
+    by_word = f"{purity['n_by_authority']:,}" if purity["n_by_authority"] else "none"
     said = (
-        f"Of the {n:,} items called violating {purity['n_by_authority']:,} are so by gold or adjudication, which count "
-        f"as right. What their labels rest on: {rest}."
+        f"Of the {n:,} items called violating {by_word} are so by gold or adjudication, which count as right. Their "
+        f"labels: {bases_in_words(purity['rests_on'])}."
     )
     measured = purity["measured_on_gold"]
     first = (
-        "Gold purity: not measured, there is too little gold: nobody knows how many of the labels are right."
+        "Gold purity: not measured, as there is too little gold, or none that is called violating by the methods of "
+        "these labels: nobody knows how many of them are right."
         if measured is None
-        else f"Gold purity ({measured['method']}, {measured['drop_date']}): of {measured['n_called_violating']:,} gold "
-        f"items that their votes call violating {measured['purity']:.1%} violate (95 %: {measured['purity_low']:.1%} "
-        f"to {measured['purity_high']:.1%})."
+        else f"Gold purity, of the policy's gold and not of this set ({measured['method']}, {measured['drop_date']}): "
+        f"of {measured['n_called_violating']:,} gold items that their votes call violating {measured['purity']:.1%} "
+        f"violate (95 %: {measured['purity_low']:.1%} to {measured['purity_high']:.1%})."
     )
-    if purity["purity"] is None:
+    if purity["believed_share"] is None:
         return f"{first} {said}"
     believed = (
         f"Their probabilities add up to {purity['expected_right']:,.1f} of {purity['n_with_probability']:,} "
-        f"({purity['purity']:.1%}): what is believed, not what was measured."
+        f"({purity['believed_share']:.1%}): what is believed, not what was measured."
     )
     return f"{first} {said} {believed}"
 
@@ -99,10 +101,12 @@ def violating_probability(items: pl.DataFrame, violating: tuple[str, ...]) -> Fl
     return np.clip(found.to_numpy().astype(np.float64), 0.0, 1.0)
 
 
-def measured_purity(methods: pl.LazyFrame, policy: str) -> dict[str, Any] | None:
-    """The latest purity of the chosen method on gold, from ``consensus_methods``; None where it was never measured."""
+def measured_purity(methods: pl.LazyFrame, policy: str, of: Collection[str]) -> dict[str, Any] | None:
+    """The latest purity of a chosen method on gold, from ``consensus_methods``, where it is one ``of`` the methods that
+    labelled the items; None where none was measured."""
     rows = (
-        methods.filter((pl.col("policy") == policy) & pl.col("is_chosen") & (pl.col("n_called_violating") > 0))
+        methods.filter((pl.col("policy") == policy) & pl.col("is_chosen") & pl.col("method").is_in(list(of)))
+        .filter(pl.col("n_called_violating") > 0)
         .sort("drop_date")
         .tail(1)
         .select("method", "purity", "purity_low", "purity_high", "n_called_violating", "drop_date")

@@ -20,8 +20,8 @@ from moderation_pipelines.tables.vocabulary import (
 )
 
 BASIS = text(
-    "what probability, posterior and entropy rest on: an authority's word, shares of votes (which are no "
-    "probabilities), the method's posterior, or that calibrated on gold; null without a counted vote",
+    "what probability, posterior and entropy rest on: an authority's word, shares of votes or of weighted votes (no "
+    "probabilities), the method's posterior, or a calibration of these on gold; null without a counted vote",
     nullable=True,
     one_of=BASES,
     added=True,
@@ -41,15 +41,15 @@ CONSENSUS = Table(
             "what decided: gold, adjudication, or the aggregation method; null without a counted vote", nullable=True
         ),
         "probability": share(
-            "probability of the label; 1 for gold and adjudication; null without a label, and where basis is vote_share"
+            "probability of the label; 1 for gold and adjudication; null without a label, and where basis is a share"
         ),
         "posterior": Column(
             LABEL_PROBABILITIES,
-            "probability of every label, in the policy's order; null without votes, and where basis is vote_share",
+            "probability of every label, in the policy's order; null without votes, and where basis is a share",
             nullable=True,
         ),
         "entropy": estimate(
-            "Shannon entropy of the posterior, where basis is vote_share of the votes' shares; 0 means certain; null without votes",
+            "Shannon entropy of the posterior, where basis is a share of these shares; 0 means certain; null without votes",
             minimum=0,
             unit="bits",
         ),
@@ -98,8 +98,8 @@ CONSENSUS_METHODS = Table(
             added=True,
         ),
         "slope": estimate(
-            "what log posteriors of the chosen method are multiplied by to fit gold, below 1 where it was too sure; "
-            "null without a calibration",
+            "what log posteriors of the chosen method (of majority: logs of its shares with one vote more spread over the "
+            "labels) are multiplied by to fit gold, below 1 where it was too sure; null without a calibration",
             added=True,
         ),
         "shifts": Column(
@@ -118,17 +118,17 @@ CONSENSUS_METHODS = Table(
 
 RELIABILITY = Table(
     "reliability",
-    "one tenth of the probabilities given to labels of a policy, against gold that was not seen",
+    "one tenth of what was said of labels of a policy (probabilities or shares), against gold that was not seen",
     ("policy", "source", "bin", "drop_date"),
     {
         "policy": POLICY,
         "method": text("aggregation method that labels the policy on this day"),
         "source": text(
-            f"what the probabilities rest on; {CALIBRATED}: each fold of gold by the calibration of the others",
+            f"what they rest on; {CALIBRATED}: each fold of gold by the calibration of the others",
             one_of=BASES[1:],
         ),
         "bin": integer("tenth they lie in: 9 is .9 to 1", minimum=0, maximum=9),
-        "mean_p": share("mean probability given to the label", nullable=False),
+        "mean_p": share("mean of what was said of the label", nullable=False),
         "observed": share("share of these labels that gold calls right", nullable=False),
         "ci_low": low_share("95 % Wilson interval"),
         "ci_high": high_share("95 % Wilson interval"),

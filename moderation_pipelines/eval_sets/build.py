@@ -50,9 +50,9 @@ def candidate_for(home: Home, policy: Policy, spec: EvalSetSpec, history: Histor
     frame = sampling_frame(history.consensus, history.content, policy, spec, examples)
     items = canonical_rows(selected(frame, policy, spec))
     sources = release_sources(items, policy.id, history.content, history.votes, history.drops)
-    return Candidate(
-        spec, policy, items, frame, sources, home_secret(home), measured_purity(history.methods, policy.id)
-    )
+    labelled_by = items.filter("violating")["method"].unique().to_list()
+    purity = measured_purity(history.methods, policy.id, labelled_by)
+    return Candidate(spec, policy, items, frame, sources, home_secret(home), purity)
 
 
 def build_eval_sets(

@@ -20,6 +20,7 @@ import polars as pl
 import pyarrow.parquet as pq
 import yaml
 
+from moderation_pipelines.consensus.basis import with_basis
 from moderation_pipelines.consensus.purity import label_purity, purity_text
 from moderation_pipelines.eval_sets.selection import NO_LABEL, Frame
 from moderation_pipelines.eval_sets.specs import EvalSetSpec, load_specs_leniently
@@ -236,7 +237,9 @@ class Candidate:
         if release.manifest_version == 1:
             return bool(m["content_sha256"] == rows_sha256(rows))
         # The rows, not the root of their tree: with another secret (lost, or a home copied without it) that differs.
-        return bool(m["rows"] == rows.height) and release.items().select(release.columns).equals(rows)
+        # What an earlier version called a probability and was a share is read as that: no new version for the word.
+        before = with_basis(release.items().lazy()).select(release.columns).collect()
+        return bool(m["rows"] == rows.height) and before.equals(rows)
 
 
 def release_sources(
@@ -359,6 +362,7 @@ def release_manifest(
         "rows": items.height,
         "rows_violating": int(items["violating"].sum()),
         "labels": {label: items.filter(pl.col("label") == label).height for label in policy.label_ids},
+        "label_bases": dict(sorted(items.group_by("basis").len().iter_rows())),
         "label_methods": dict(sorted(items.group_by("method").len().iter_rows())),
         "gold_purity": label_purity(items, policy.violating_labels).as_dict(candidate.measured_purity),
         "schema": {name: str(dtype) for name, dtype in items.schema.items()},

@@ -8,9 +8,10 @@ from dataclasses import dataclass
 
 import polars as pl
 
-from moderation_pipelines.consensus.basis import VOTE_SHARE
+from moderation_pipelines.consensus.basis import AUTHORITY
 from moderation_pipelines.consensus.calibration import MIN_GOLD
 from moderation_pipelines.consensus.labels import latest_consensus
+from moderation_pipelines.consensus.method import METHODS
 from moderation_pipelines.eval_sets.specs import EvalSetSpec
 from moderation_pipelines.eval_sets.tables import EVAL_SET_ITEMS
 from moderation_pipelines.foundation.errors import UserError
@@ -19,6 +20,7 @@ from moderation_pipelines.policies.policy import Policies, Policy
 
 NOT_GIVEN = "unknown"
 NO_LABEL = "tied, or every vote abstains"
+NO_PROBABILITY = "min_probability: label has no probability, it rests on shares of votes"
 
 
 def latest_content(content: pl.LazyFrame) -> pl.LazyFrame:
@@ -113,6 +115,7 @@ def sampling_frame(
         ask("min_votes: too few votes", (pl.col("n_votes") >= spec.min_votes) | pl.col("gold_label").is_not_null())
     if spec.min_probability:
         _need_probabilities(items, policy, spec)
+        ask(NO_PROBABILITY, pl.col("probability").is_not_null())
         ask("min_probability: label not sure enough", pl.col("probability") >= spec.min_probability)
     parts = [pl.col(column).fill_null(NOT_GIVEN) for column in spec.stratify_by]
     stratum = pl.concat_str(parts, separator=" | ") if parts else pl.lit("all")
@@ -120,16 +123,18 @@ def sampling_frame(
 
 
 def _need_probabilities(items: pl.DataFrame, policy: Policy, spec: EvalSetSpec) -> None:
-    """Raises :class:`UserError` where labels have no probability that ``min_probability`` could be compared with."""
-    without = items.filter(pl.col("basis") == VOTE_SHARE)
-    if without.is_empty():
+    """Raises :class:`UserError` where labels by votes have no probability at all that ``min_probability`` could be
+    compared with. Where some have one the others are left out and counted."""
+    by_votes = items.filter(pl.col("basis") != AUTHORITY)
+    if by_votes.is_empty() or by_votes["probability"].null_count() < by_votes.height:
         return
-    methods = ", ".join(sorted(without["method"].unique()))
+    methods = by_votes["method"].unique().sort().to_list()
+    calibrates = all(m not in METHODS or METHODS[m].calibrates for m in methods)
+    gold = f"; or deliver {MIN_GOLD} gold labels of items with votes, on which shares are then calibrated"
     raise UserError(
-        f"eval set {spec.name}: min_probability needs probabilities, and {without.height:,} of {items.height:,} labels "
-        f"are by {methods}, which gives shares of votes. Use min_votes; or name a model such as dawid_skene under "
-        f"`aggregation` of policy {policy.id}; or deliver {MIN_GOLD} gold labels of items with votes: shares are then "
-        "calibrated on them"
+        f"eval set {spec.name}: min_probability needs probabilities, and all {by_votes.height:,} labels by votes are "
+        f"by {', '.join(methods)}, which gives shares of votes. Use min_votes; or name a model such as dawid_skene "
+        f"under `aggregation` of {policy.id}{gold if calibrates else ''}: for items voted on from then on"
     )
 
 

@@ -24,13 +24,13 @@ EVAL_SET_ITEMS = Table(
         "method": text("what decided the label"),
         "posterior": Column(
             LABEL_PROBABILITIES,
-            "probability of every label; null without votes, and where basis is vote_share",
+            "probability of every label; null without votes, and where basis is a share",
             nullable=True,
         ),
-        "probability": share("probability of the reference label; null where basis is vote_share"),
+        "probability": share("probability of the reference label; null where basis is a share"),
         "basis": BASIS.with_(
-            meaning="what the probability rests on: an authority's word, the method's posterior, or that calibrated on "
-            "gold; vote_share: on nothing, its method gives shares of votes; null in releases of earlier versions"
+            meaning="what the probability rests on: an authority's word, the method's posterior, or a calibration on gold; "
+            "vote_share and weighted_share: there is none, as the method gives shares; null in releases of earlier versions"
         ),
         "vote_share": share("share of votes for the reference label; null without votes", added=True),
         "n_votes": count("votes behind the label", unit="votes"),

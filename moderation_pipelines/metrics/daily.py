@@ -7,7 +7,14 @@ from datetime import UTC, date, datetime, time, timedelta
 
 import polars as pl
 
-from moderation_pipelines.consensus.basis import CALIBRATED, POSTERIOR, VOTE_SHARE, decided_by_authority, with_basis
+from moderation_pipelines.consensus.basis import (
+    CALIBRATED,
+    POSTERIOR,
+    VOTE_SHARE,
+    WEIGHTED_SHARE,
+    decided_by_authority,
+    with_basis,
+)
 from moderation_pipelines.consensus.purity import violating_probability
 from moderation_pipelines.eval_sets.release import Release
 from moderation_pipelines.metrics.scored import Scored
@@ -19,7 +26,8 @@ from moderation_pipelines.stats.shrinkage import shrunk_values
 
 _SURE = ("0.95 to 1", "0.80 to 0.95", "below 0.80")
 _SAID = {CALIBRATED: "calibrated", POSTERIOR: "posterior", VOTE_SHARE: "vote share"}
-CONFIDENCE_ORDER = ("gold", "adjudication", *(f"{said} {sure}" for said in _SAID.values() for sure in _SURE))
+_WEIGHTED = "weighted share"
+CONFIDENCE_ORDER = ("gold", "adjudication", *(f"{said} {sure}" for said in _SAID.values() for sure in _SURE), _WEIGHTED)
 
 
 def label_confidence() -> pl.Expr:
@@ -35,7 +43,13 @@ def label_confidence() -> pl.Expr:
         .otherwise(pl.lit(_SURE[2]))
     )
     said = pl.concat_str(basis.replace_strict(_SAID, default=POSTERIOR), band, separator=" ")
-    return pl.when(decided_by_authority()).then("method").otherwise(said)
+    return (
+        pl.when(decided_by_authority())
+        .then("method")
+        .when(basis == WEIGHTED_SHARE)
+        .then(pl.lit(_WEIGHTED))
+        .otherwise(said)
+    )
 
 
 def metrics_table(
@@ -123,7 +137,7 @@ def _without_invalid(table: pl.DataFrame, invalid: Mapping[tuple[str, str, str],
 
 def sliced_items(release: Release) -> pl.DataFrame:
     """A release's items with what metrics need of them: item_id, violating, weight, p_label (probability that the item
-    violates), stratum and the columns of SLICES."""
+    violates; null where nothing says it), stratum and the columns of SLICES."""
     items = with_basis(release.items().lazy()).collect()
     return items.select(
         "item_id",
@@ -133,7 +147,9 @@ def sliced_items(release: Release) -> pl.DataFrame:
         "surface",
         severity=pl.col("severity").cast(pl.String),
         label_confidence=label_confidence(),
-        p_label=pl.Series(violating_probability(items, release.violating_labels)),
+        p_label=pl.when(pl.col("posterior").is_not_null() | decided_by_authority()).then(
+            pl.Series(violating_probability(items, release.violating_labels))
+        ),
         stratum="stratum",
     )
 

@@ -104,3 +104,8 @@ class Scored:
     def labels_are_sure(self) -> bool:
         """Whether no label could be drawn another way."""
         return bool(np.isin(self.p_label, (0.0, 1.0)).all())
+
+    @property
+    def labels_are_unknown(self) -> bool:
+        """Whether there is a label of which nothing says how sure it is."""
+        return bool(np.isnan(self.p_label).any())

@@ -30,12 +30,12 @@ def judge_validity(warehouse: Warehouse, day: date) -> Section | None:
     ]  # fmt: skip
     margin = rows[0]["margin"]
     told = (
-        "Each rater is left out in turn: does the judge agree with the others about as often as the rater does, "
+        "Each rater is left out in turn: does the judge agree with the others about as often as the rater, "
         f"to within {margin:g}? Won: share of raters of whom that can be shown (t tests at a false discovery rate of "
-        ".05); a half or more, and the judge may stand in for a rater on such items. Advantage: how often it agrees with the others "
-        "at least as well. It says nothing of whether raters are right, and holds for the items of the releases, "
-        "unweighted. "
-        f"Raters with fewer than 30 such items are not tested; three are needed. Source: {_SOURCE}."
+        ".05); a half or more, and the judge may stand in for a rater on such items. Advantage: how often it agrees "
+        "with the others at least as well. It says nothing of whether raters are right, and holds for the items of the "
+        "releases, unweighted. Raters with fewer than 30 such items are not tested; three are needed. "
+        f"Source: {_SOURCE}."
     )
     columns = (
         "policy", "judge", "locale", "may replace a rater", "won", "raters", "items", "advantage",

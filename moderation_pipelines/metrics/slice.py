@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 
 import numpy as np
@@ -77,7 +77,7 @@ def slice_metrics(
     n_missing, n_positive = int((~has_verdict).sum()), int(judged.truth.sum())
     points = {k: float(v[0]) for k, v in of_sums(_sums(judged)).items()}
     draws = _replicates(judged, replicates, seed)
-    relabelled = {} if judged.labels_are_sure else _relabelled(judged, replicates, seed)
+    relabelled = _relabelled_of(judged, lambda: _relabelled(judged, replicates, seed))
     known = label_metrics()
     out: list[Row] = []
     for name, value in points.items():
@@ -118,7 +118,7 @@ def _probability_rows(scored: Scored, replicates: int, seed: int, weigh_missing:
         return []
     sure = scored.weighted_for_missing(has_p) if weigh_missing else scored.where(has_p)
     points = of_probabilities(Probabilities(sure.weight[None, :], sure.truth, sure.p))
-    relabelled = {} if sure.labels_are_sure else _relabelled_probabilities(sure, replicates, seed + 1)
+    relabelled = _relabelled_of(sure, lambda: _relabelled_probabilities(sure, replicates, seed + 1))
     counted = Counted(len(sure.truth), effective_sample_size(sure.weight), int(sure.truth.sum()), int((~has_p).sum()))
     out = []
     for name, metric in probability_metrics().items():
@@ -231,11 +231,21 @@ def _resampled(draws: FloatArray, n: int) -> Interval:
     return UNDEFINED if interval.high - interval.low < 1e-9 else interval
 
 
-def _with_labels(interval: Interval, relabelled: Draws, metric: str, n: int) -> Interval:
-    """The interval with the labels drawn again from their posterior: never narrower than without, there where it is.
+def _relabelled_of(items: Scored, draw: Callable[[], Draws]) -> Draws | None:
+    """Draws with the labels drawn again; none where every label is sure, None where of one nothing is known."""
+    if items.labels_are_unknown:
+        return None
+    return {} if items.labels_are_sure else draw()
+
+
+def _with_labels(interval: Interval, relabelled: Draws | None, metric: str, n: int) -> Interval:
+    """The interval with the labels drawn again from their posterior: never narrower than without, there where it is;
+    undefined where a label has no probability.
 
     Source: Rubin (1987), Multiple Imputation for Nonresponse in Surveys, chapter 3, as a bootstrap.
     """
+    if relabelled is None:
+        return UNDEFINED
     drawn = _resampled(relabelled[metric], n) if metric in relabelled else UNDEFINED
     return interval if drawn.low is None else holding_both(interval, drawn)
 

@@ -40,11 +40,11 @@ METRICS = Table(
         ),
         "ci_low": low(),
         "ci_high": high(),
-        "relabelled_low": low("interval with the reference labels drawn again from their votes alone, no truth").with_(
-            formerly="labels_ci_low"
-        ),
+        "relabelled_low": low(
+            "interval with the reference labels drawn again from their votes alone, no truth; null where a label has no probability"
+        ).with_(formerly="labels_ci_low"),
         "relabelled_high": high(
-            "interval with the reference labels drawn again from their votes alone, no truth"
+            "interval with the reference labels drawn again from their votes alone, no truth; null where a label has no probability"
         ).with_(formerly="labels_ci_high"),
         "shrunk": estimate(
             "value drawn towards that of all items, the more the less is known of the slice; null outside slices and without an interval",

@@ -148,7 +148,7 @@ def page_values(data: ReportData) -> dict[str, Any]:
         "guidelines": data.guidelines.to_dicts(),
         "methods": data.methods.filter(pl.col("accuracy").is_not_null() | pl.col("is_chosen")).to_dicts(),
         "method_charts": _method_charts(data),
-        "reliability": data.reliability.sort("policy", "source", "bin").to_dicts(),
+        "reliability": data.reliability.filter(pl.col("n") >= FEW_ITEMS).sort("policy", "source", "bin").to_dicts(),
         "reliability_charts": _reliability_charts(data),
         "comparisons": data.comparisons.filter(pl.col("slice") == "all").to_dicts(),
         "different": data.comparisons.filter(
@@ -210,7 +210,9 @@ def _reliability_charts(data: ReportData) -> list[Row]:
     """What labels' probabilities said and what gold says, per policy where it was measured."""
     out = []
     for policy in data.policies:
-        mine = data.reliability.filter(pl.col("policy") == policy.id).sort("source", "bin", descending=[True, False])
+        mine = data.reliability.filter((pl.col("policy") == policy.id) & (pl.col("n") >= FEW_ITEMS)).sort(
+            "source", "bin", descending=[True, False]
+        )
         rows = [
             RangeRow(
                 f"{b['source'].replace('_', ' ')} {b['mean_p']:.2f}", b["observed"], b["ci_low"], b["ci_high"], b["n"],

@@ -10,7 +10,7 @@ from typing import Any
 import polars as pl
 
 from moderation_pipelines.agreement.tables import AGREEMENT, DISAGREEMENTS, GUIDELINE_COMPARISONS, RATER_PAIRS
-from moderation_pipelines.consensus.basis import IN_WORDS, decided_by_authority, with_basis
+from moderation_pipelines.consensus.basis import bases_in_words, decided_by_authority, with_basis
 from moderation_pipelines.consensus.labels import latest_consensus
 from moderation_pipelines.consensus.tables import CONSENSUS, CONSENSUS_METHODS, RELIABILITY
 from moderation_pipelines.eval_sets.asked import in_force, releases_of
@@ -219,13 +219,13 @@ def _labelled(consensus: pl.LazyFrame, policies: Policies) -> list[Row]:
             n_short=(short & ~decided_by_authority()).sum(),
             n_ties=pl.col("is_tie").sum(),
             mean_entropy=pl.col("entropy").mean(),
-            bases=pl.col("basis").drop_nulls().unique().sort(),
+            bases=pl.col("basis").drop_nulls().value_counts(sort=True),
         )
         .sort("policy")
         .collect()
         .to_dicts()
     )
-    return [{**row, "rests_on": ", ".join(IN_WORDS[b] for b in row["bases"])} for row in rows]
+    return [{**row, "rests_on": bases_in_words({b["basis"]: b["count"] for b in row["bases"]})} for row in rows]
 
 
 def _release_row(home: Home, release: Release) -> Row:

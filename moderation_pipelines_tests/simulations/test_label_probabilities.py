@@ -36,12 +36,13 @@ def one_cell(cell: Cell) -> list[float | None]:
         known = rng.choice(N_ITEMS, n_gold, replace=False)
         gold[known] = truth[known]
         measured = measure_methods(votes, gold, (False, True), False, method, methods=[method])[0]
-        assert measured.calibration is not None
         fit = aggregate(votes, method, gold)
         rest = gold < 0
         plain = fit.posterior
-        shares = votes.votes if METHODS[method].gives_shares else None
-        fitted = measured.calibration.applied(evidence_of(plain, shares))
+        shares = votes.votes if METHODS[method].shares == "votes" else None
+        # A posterior that gold does not contradict stays as it is.
+        made = measured.calibration
+        fitted = plain if made is None else made.applied(evidence_of(plain, shares))
         called = rest & (fit.label == 1)
         n_called = max(int(called.sum()), 1)
         true = truth[called].sum() / n_called

@@ -13,4 +13,4 @@ def majority(votes: VoteMatrix, gold: IntArray | None, ordinal: bool, restarts: 
     return Aggregate(votes.shares, decided(votes.shares, by_median=False))
 
 
-METHOD = Method("majority", 1, majority, learns=False, gives_shares=True)
+METHOD = Method("majority", 1, majority, learns=False, shares="votes")

@@ -13,4 +13,4 @@ def median(votes: VoteMatrix, gold: IntArray | None, ordinal: bool, restarts: in
     return Aggregate(votes.shares, decided(votes.shares, by_median=True))
 
 
-METHOD = Method("median", 2, median, needs_order=True, learns=False, gives_shares=True)
+METHOD = Method("median", 2, median, needs_order=True, learns=False, shares="votes", calibrates=False)

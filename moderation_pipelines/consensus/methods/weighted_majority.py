@@ -15,4 +15,4 @@ def fit(votes: VoteMatrix, gold: IntArray | None, ordinal: bool, restarts: int) 
     return Aggregate(posterior, decided(posterior, ordinal))
 
 
-METHOD = Method("weighted_majority", 3, fit, gives_shares=True)
+METHOD = Method("weighted_majority", 3, fit, shares="weights")
