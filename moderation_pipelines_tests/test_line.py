@@ -220,6 +220,8 @@ def test_the_workbook_holds_the_tables(line: Line) -> None:
         "comparisons",
         "confusion",
         "read next",
+        "judge_validity tests",
+        "operating_points thresholds",
     ]
     assert "krippendorff_alpha" in shared
     assert not any("<f>" in s for s in sheets)
@@ -254,7 +256,7 @@ def test_a_release_of_an_earlier_version_is_reported(line: Line, tmp_path: Path)
     manifest = json.loads(file.read_text())
     manifest.pop("label_bases")
     manifest["gold_purity"] = {
-        "n_violating": 9, "n_by_authority": 2, "expected_right": 8.9, "purity": 0.898, "ci_low": 0.858, "ci_high": 0.937,
+        "n_violating": 9, "n_by_authority": 2, "expected_right": 8.9, "purity": 0.89753, "ci_low": 0.858, "ci_high": 0.937,
         "measured_on_gold": None,
     }  # fmt: skip
     file.chmod(0o644)
@@ -264,6 +266,7 @@ def test_a_release_of_an_earlier_version_is_reported(line: Line, tmp_path: Path)
     assert report.broken == ()
     page = report.html.read_text()
     assert "not measured" in page
-    assert "0.898" not in page
+    assert "0.8975" not in page
+    assert "believed 0.898" not in page
     assert "May a judge replace a rater?" in page
     assert "Other thresholds" in page

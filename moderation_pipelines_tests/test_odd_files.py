@@ -65,11 +65,9 @@ def load_nothing() -> Any:
         ("text", '"cut \\ud83d"', "broken_json"),
         ("item_id", '"cut \\ud83d"', "broken_json"),
         ("rationale", '"\\udc00"', "broken_json"),
-        ("views", "1" * 5000, "out_of_range"),
-        ("x", "1" * 60, "out_of_range"),
-        ("views", "NaN", "broken_json"),
-        ("views", "1e999", "out_of_range"),
-        ("x", "-Infinity", "broken_json"),
+        ("item_id", "1" * 5000, "overlong_id"),
+        ("item_id", "NaN", "missing_value"),
+        ("text", "Infinity", "wrong_type"),
     ],
 )
 @pytest.mark.parametrize("long_number", ["", ', "tweet": 1234567890123456789'])
@@ -86,6 +84,27 @@ def test_a_value_is_judged_alike_whether_or_not_a_long_number_stands_beside_it(
     }  # fmt: skip
     bad = small.warehouse.scan(QUARANTINE, [DAY]).collect()
     assert bad["rule"].to_list() == [rule]
+
+
+@pytest.mark.parametrize(
+    ("field", "value", "rule"),
+    [
+        ("views", "1" * 5000, "out_of_range"),
+        ("views", "1e999", "out_of_range"),
+        ("views", "-Infinity", "out_of_range"),
+        ("views", "NaN", "nan_as_missing"),
+        ("x", "1" * 60, None),
+        ("x", "[NaN, -Infinity]", None),
+    ],
+)
+@pytest.mark.parametrize("long_number", ["", ', "tweet": 1234567890123456789'])
+def test_a_number_that_cannot_be_costs_its_value_at_most(
+    small: SmallHome, field: str, value: str, rule: str | None, long_number: str
+) -> None:
+    small.deliver("content", "odd.jsonl", f'{{"item_id": "a", "text": "t", "{field}": {value}{long_number}}}\n{GOOD}')
+    done = small.ingest()
+    assert [(f.accepted, f.quarantined) for f in done.files] == [(2, 0)]
+    assert done.files[0].conversions == ({} if rule is None else {(field, rule): 1})
 
 
 def test_what_nobody_foresaw_rejects_its_file_loudly_and_the_others_go_on(
@@ -249,6 +268,72 @@ def test_bounds_come_from_the_environment() -> None:
     assert Settings.from_env({"MODERATION_DROP_ROWS": "7"}).bounds == Bounds(rows=7)
 
 
+def padded(rows: int) -> bytes:
+    return b"item_id,policy,label,labeled_at\n" + b"i,p,x,a" + b" " * 200_000 + b"b\n" * rows
+
+
+def one_word_in_structs() -> bytes:
+    word = pa.DictionaryArray.from_arrays(pa.array([0] * 2000, pa.int32()), pa.array(["x" * 1_000_000]))
+    out = io.BytesIO()
+    pq.write_table(
+        pa.table({"item_id": [f"i{k}" for k in range(2000)], "text": ["t"] * 2000, "z": pa.StructArray.from_arrays([word], ["w"])}),
+        out, compression="zstd", dictionary_pagesize_limit=10**8, store_schema=False,
+    )  # fmt: skip
+    return out.getvalue()
+
+
+def fixed_width() -> bytes:
+    out = io.BytesIO()
+    wide = pa.array([bytes(1_000_000)] * 500, pa.binary(1_000_000))
+    pq.write_table(
+        pa.table({"item_id": [f"i{k}" for k in range(500)], "text": ["t"] * 500, "z": wide}), out, compression="zstd"
+    )
+    return out.getvalue()
+
+
+def open_quotes() -> bytes:
+    return b"item_id,text\n" + b'a","\n' * 60_000
+
+
+@pytest.mark.parametrize(
+    ("name", "feed", "make", "said"),
+    [
+        ("spaces.csv", "labels", lambda: padded(1), "not one of its 1 rows is sound"),
+        ("structs.parquet", "content", one_word_in_structs, "more than 200 times as many"),
+        ("fixed.parquet", "content", fixed_width, "more than 200 times as many"),
+        ("quotes.csv", "content", open_quotes, "quotes are opened and not closed, again and again"),
+    ],
+)
+def test_neither_does_a_cleverer_one(
+    make_file: MakeFile, name: str, feed: str, make: Callable[[], bytes], said: str
+) -> None:
+    path = make_file(name, make())
+    before = time.process_time()
+    result = staged(path, feed)
+    assert time.process_time() - before < 10
+    assert said in str(result.why)
+
+
+def test_a_long_cell_is_one_bad_row_and_its_lines_are_none(make_file: MakeFile) -> None:
+    """Whoever writes a text of a thousand lines must not write rows with it."""
+    text = "\n".join(["a line"] * 600 + ["fake1,injected"] + ["a line"] * 600)
+    path = make_file("f.csv", f'item_id,text\na,"{text}"\nb,honest\n'.encode())
+    rows = [r for batch in read_rows(path, ("item_id", "text")) for r in batch]
+    assert [(r.rule, r.fields) for r in rows] == [("overlong_line", {}), (None, {"item_id": "b", "text": "honest"})]
+
+
+def test_empty_columns_of_a_spreadsheet_are_none(make_file: MakeFile) -> None:
+    rows = [r for b in read_rows(make_file("f.csv", b"item_id,text,,\na,b,,\n"), ("item_id", "text")) for r in b]
+    assert [r.fields for r in rows] == [{"item_id": "a", "text": "b"}]
+
+
+def test_honest_sparse_columns_are_no_bomb(make_file: MakeFile) -> None:
+    n = 50_000
+    columns = {f"c{k:03d}": pa.nulls(n, pa.string()) for k in range(300)}
+    data = parquet(item_id=[f"i{k}" for k in range(n)], text=["some words"] * n, **columns)
+    assert staged(make_file("f.parquet", data)).status == "accepted"
+
+
 # Values that may be null, and values written otherwise
 
 
@@ -308,7 +393,7 @@ def test_numbers_of_every_kind_and_tags_in_their_other_spelling_are_read_and_cou
     counted = small.warehouse.scan(CONVERSIONS, [DAY]).select("column", "rule", "n").collect().rows()
     assert set(counted) == {
         ("item_id", "number_as_text", 3), ("rater_id", "number_as_text", 2), ("rater_id", "nan_as_missing", 1),
-        ("confidence", "nan_as_missing", 1), ("rater_locale", "locale_respelt", 2), ("labeled_at", "time_respelt", 1),
+        ("confidence", "nan_as_missing", 1), ("rater_locale", "locale_respelt", 2), ("labeled_at", "time_respelt", 2),
     }  # fmt: skip
 
 
@@ -338,6 +423,14 @@ LABEL_STUDIO = json.dumps([{"id": 1, "annotations": [{"completed_by": 2, "result
     ("name", "data", "said"),
     [
         ("f.csv", b"item_id;text\na;b\n", "cells are separated by semicolons"),
+        ("f.csv", b'"item_id";"text"\n"a";"b"\n', "cells are separated by semicolons"),
+        ("f.csv", b"kennung;inhalt;sprache\na;b;de\n", "cells are separated by semicolons"),
+        ("f.csv", b"sep=;\nitem_id;text\n", "the first line is Excel's sep="),
+        ("f.csv", b"# made by hand\nitem_id,text\n", "the first line is a comment"),
+        ("f.jsonl", b'{\n  "item_id": "a"\n}\n', "JSON over several lines"),
+        ("f.jsonl", b'{"item_id": "a"}\r{"item_id": "b"}\r', "lines end in CR only"),
+        ("f.csv.gz", gzip.compress(gzip.compress(b"item_id,text\na,b\n")), "packed twice"),
+        ("f.csv", b"item_id,text," + b"n" * 300 + b"\na,b,c\n", "column 3 has a name of 300 characters; at most 256"),
         ("f.csv", b"item_id\ttext\na\tb\n", "cells are separated by tabs"),
         ("f.csv", "item_id,text\na,b\n".encode("utf-16"), "UTF-16"),
         ("f.csv", "item_id,text\na,b\n".encode("utf-16-le"), "UTF-16"),
@@ -382,6 +475,42 @@ def test_optional_columns_that_look_misnamed_are_told(small: SmallHome) -> None:
     assert notes["content"] == '"Language" is kept in extra only; if it is locale, name it so'
 
 
+def test_a_misnamed_kind_rejects_the_file_as_gold_must_not_become_votes(small: SmallHome) -> None:
+    small.deliver("labels", "a.csv", "item_id,policy,label,Kind\na,harassment,bad,gold\n")
+    small.deliver("labels", "b.jsonl", [{**VOTE, "vote_kind": "gold"}])
+    done = small.ingest()
+    assert [f.status for f in done.files] == ["rejected", "rejected"]
+    assert 'the column "Kind" looks like kind' in str(done.files[0].reason)
+
+
+def test_no_vendor_can_take_the_id_of_another_vendors_vote(small: SmallHome) -> None:
+    small.deliver("labels", "a.jsonl", [{**VOTE, "vote_id": f"{DAY}/b.jsonl:1"}])
+    small.deliver("labels", "b.jsonl", [VOTE])
+    small.ingest()
+    votes = small.warehouse.scan(VOTES, [DAY]).collect()
+    assert votes["drop_file"].to_list() == ["b.jsonl"]
+    assert small.warehouse.scan(QUARANTINE, [DAY]).collect()["rule"].to_list() == ["bad_id"]
+
+
+def test_an_odd_time_zone_or_a_time_out_of_range_costs_its_value(small: SmallHome) -> None:
+    times = pa.array([1, 2], pa.timestamp("us", "Mars/Base"))
+    late = pa.array([2**62, 0], pa.timestamp("us"))
+    base = {"item_id": ["a", "b"], "policy": ["harassment"] * 2, "label": ["bad"] * 2, "rater_id": ["r", "s"]}
+    small.deliver("labels", "a.parquet", parquet(**base, labeled_at=times))
+    small.deliver("labels", "b.parquet", parquet(**base, labeled_at=late))
+    small.deliver("labels", "c.parquet", parquet(**base, other=times))
+    done = small.ingest()
+    assert [(f.status, f.accepted) for f in done.files] == [("accepted", 2)] * 3
+    assert done.files[0].conversions == {("labeled_at", "invalid_utf8"): 2}
+    assert done.files[1].conversions == {("labeled_at", "invalid_utf8"): 1}
+
+
+def test_an_empty_vote_id_gives_way_to_its_other_name(small: SmallHome) -> None:
+    small.deliver("labels", "a.jsonl", [{**VOTE, "vote_id": "", "label_id": "v7"}])
+    small.ingest()
+    assert small.warehouse.scan(VOTES, [DAY]).collect()["vote_id"].to_list() == ["v7"]
+
+
 def test_a_file_of_which_nothing_survives_is_not_accepted_and_drop_refuses_it(small: SmallHome, tmp_path: Path) -> None:
     lines = "".join(json.dumps({**VOTE, "item_id": f"i{k}", "label": "fien"}) + "\n" for k in range(3))
     small.deliver("labels", "f.jsonl", lines)
@@ -409,6 +538,7 @@ def test_a_value_is_shown_only_if_it_nearly_is_a_known_one() -> None:
     for text in ("you are an idiot", "idiot", "bad boy, I know where you live"):
         assert text not in shown(text, ["fine", "bad"])
         assert shown(text, ["fine", "bad"]) == masked(text)
+    assert column_meant("label", ["labelzqleak", "lapel"]) == "lapel"
     assert masked("abc") == "(3 characters, sha256 ba7816bf)"  # FIPS 180-4, the example of one block
 
 

@@ -34,7 +34,7 @@ GROUPS = {
     "prompting": {"prompts"},
     "judging": {"batches", "judge_runs", "scores"},
     "probes": {"canaries", "injections"},
-    "metrics": {"metrics", "comparisons"},
+    "metrics": {"metrics", "comparisons", "operating_points", "judge_validity"},
     "accounting": {"validations", "left_out"},
     "reports": {"report"},
 }

@@ -191,7 +191,7 @@ def drop(
     """Check a file as ingestion would, print what would be quarantined, and place it in the landing zone."""
     from moderation_pipelines.ingest.day import check_file
     from moderation_pipelines.ingest.feed import FEEDS
-    from moderation_pipelines.ingest.landing import DropFile, place_drop
+    from moderation_pipelines.ingest.landing import DropFile, is_complete_name, place_drop
     from moderation_pipelines.ingest.rule_words import conversion_words
     from moderation_pipelines.policies.policy import load_policies
 
@@ -203,6 +203,8 @@ def drop(
         raise UserError(f"{day} lies outside the days the pipeline knows: {settings.start_date} to today")
     if not file.is_file():
         raise UserError(f"{file}: no such file")
+    if not is_complete_name(file.name):
+        raise UserError(f"{file}: would never be picked up: names starting with . or _ and .tmp, .part are skipped")
     policies = load_policies(place)
     with tempfile.TemporaryDirectory() as staging:
         result, bad = check_file(DropFile(feed, day, file), Path(staging), policies, settings)

@@ -6,6 +6,7 @@ silently keep the last.
 
 from __future__ import annotations
 
+import re
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -18,6 +19,7 @@ from moderation_pipelines.foundation.errors import Problem, UserError, did_you_m
 
 Step = str | int
 _KEY_LIMIT = 256
+_DEPTH = 200
 
 # Keys whose value may hold a secret by mistake: it is never shown; this says how to fix it.
 SECRETIVE = {
@@ -81,6 +83,8 @@ def parse_yaml(text: str, file: str, line_offset: int = 0) -> Located:
             problems.append(Problem(file, line, f"value cannot be read as {node.tag.rpartition(':')[2]}; quote it"))
             return None
 
+    if _too_nested(text):
+        raise UserError([Problem(file, None, "nested too deeply")])
     try:
         for event in yaml.parse(text, Loader=yaml.SafeLoader):
             if isinstance(event, yaml.AliasEvent):
@@ -102,6 +106,16 @@ def parse_yaml(text: str, file: str, line_offset: int = 0) -> Located:
     if problems:
         raise UserError(problems)
     return located
+
+
+def _too_nested(text: str) -> bool:
+    """Whether brackets stand in each other deeper than anybody writes; the parser takes the square of that."""
+    depth = 0
+    for sign in re.finditer(r"[\[\]{}]", text):
+        depth = depth + 1 if sign[0] in "[{" else max(0, depth - 1)
+        if depth > _DEPTH:
+            return True
+    return False
 
 
 # What the parser says, by how it begins, and what a person can do about it.

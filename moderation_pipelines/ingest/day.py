@@ -170,6 +170,8 @@ def stage_file(
             for row in batch[: _LOOKED_AT if not rows else 0]:
                 if len(met) < bounds.columns:
                     met.update(dict.fromkeys(row.fields))
+            if not rows:
+                _refuse_misnamed(met, feed)
             checked = checked_batch(batch, feed, drop.day, drop.name, policies, broken, bounds.cell)
             rows += len(batch)
             bad.append(checked.bad)
@@ -186,7 +188,7 @@ def stage_file(
         raise UserError(
             f"{drop.place}: took over {bounds.seconds:,} s to read; take the file away or raise MODERATION_DROP_SECONDS"
         ) from None
-    except Exception as error:  # noqa: BLE001 - the net: whatever a file holds, the others of the day go on
+    except (Exception, pl.exceptions.PanicException) as error:  # noqa: BLE001 - the net: whatever a file holds, the others of the day go on
         result.reason = _why_rejected(error, rows)
         result.rules.clear()
         result.conversions.clear()
@@ -206,7 +208,13 @@ class _TooLong(Exception):
     """Reading takes longer than the bounds allow."""
 
 
-def _why_rejected(error: Exception, rows: int) -> str:
+def _refuse_misnamed(met: Collection[str], feed: Feed) -> None:
+    """Raises :class:`DropRejected` where a field that decides what a row is has another name."""
+    for column, name in columns_unread([n for n in met if len(n) <= SHOWN_VALUE], feed.never_misnamed):
+        raise DropRejected(f'the column "{column}" looks like {name}, which decides what a row is; name it {name}')
+
+
+def _why_rejected(error: BaseException, rows: int) -> str:
     if isinstance(error, DropRejected):
         return str(error)
     if isinstance(error, OSError):

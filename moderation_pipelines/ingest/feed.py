@@ -57,6 +57,8 @@ class Feed:
     looks_back: bool = False
     # The field that says which of two rows about the same came later; without it the order of rows does.
     ordered_by: str | None = None
+    # Fields whose loss changes what a row is: a file that has one under another name is rejected.
+    never_misnamed: tuple[str, ...] = ()
     # Columns of the table that a second delivery of the same row may have otherwise.
     apart: tuple[str, ...] = ("drop_file", "drop_line")
 

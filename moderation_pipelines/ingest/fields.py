@@ -10,10 +10,14 @@ from dataclasses import dataclass
 from datetime import UTC, date, datetime, timedelta
 from decimal import Decimal
 from typing import Any
+from uuid import UUID
 
 from moderation_pipelines.foundation.errors import masked, shown
 
 ID_LIMIT = 256
+SHORT_LIMIT = 64
+TIME_LIMIT = 64
+LIST_LIMIT = 1_000
 NUMBER_AS_TEXT = "number_as_text"
 _EXACT = 2**53
 _ANY_NUMBER = (int, float, Decimal)
@@ -68,6 +72,8 @@ def _word(value: Any) -> tuple[str, bool]:
         return str(int(value)), True
     if isinstance(value, float) and abs(value) <= _EXACT and value.is_integer():
         return str(int(value)), True
+    if isinstance(value, UUID):
+        return str(value), False
     if isinstance(value, float | Decimal):
         raise Unfit("wrong_type", "must be text, is a number that is not whole or not exact; write it in quotes")
     return _text(value), False
@@ -89,6 +95,18 @@ def identifier(value: Any) -> Any:
     return _named(text, is_number)
 
 
+_MADE_HERE = re.compile(r"\d{4}-\d{2}-\d{2}/.+:\d+", re.DOTALL)
+
+
+def vote_identifier(value: Any) -> Any:
+    """An id that is not of the form the pipeline gives to votes without one: two votes would share it."""
+    if isinstance(value, str) and _MADE_HERE.fullmatch(value):
+        raise Unfit(
+            "bad_id", "has the form DAY/FILE:LINE, which votes without an id get; leave it out or name it otherwise"
+        )
+    return identifier(value)
+
+
 def item_text(value: Any) -> str | None:
     """The text of an item: not empty, without NUL characters."""
     text = _text(value)
@@ -107,14 +125,23 @@ def plain(value: Any) -> str | None:
     return text or None
 
 
+def label_name(value: Any) -> Any:
+    """Text of at most 256 characters, or a whole number; empty is absent."""
+    return _name(value, ID_LIMIT)
+
+
 def short_name(value: Any) -> Any:
-    """Text of at most 256 characters that names something, such as a label or a place, or a whole number; empty is
-    absent."""
+    """Text of at most 64 characters that names something, such as a place or a pool, or a whole number; empty is
+    absent. Reports slice by it: a longer one may be a text in the wrong column."""
+    return _name(value, SHORT_LIMIT)
+
+
+def _name(value: Any, limit: int) -> Any:
     text, is_number = _word(value)
     if "\x00" in text:
         raise Unfit("nul_byte", "holds a NUL character; remove it")
-    if len(text) > ID_LIMIT:
-        raise Unfit("overlong_name", f"has {len(text):,} characters; at most {ID_LIMIT}: is it in the right column?")
+    if len(text) > limit:
+        raise Unfit("overlong_name", f"has {len(text):,} characters; at most {limit}: is it in the right column?")
     return _named(text, is_number) if text else None
 
 
@@ -173,6 +200,8 @@ _DAY_OF_YEAR = re.compile(r"(\d{4})-?(\d{3})(T.*)?")
 
 
 def _moment_of(text: str) -> tuple[datetime, str | None]:
+    if len(text) > TIME_LIMIT:
+        raise Unfit("bad_timestamp", f"{masked(text)} is not ISO 8601; e.g. 2026-11-21T08:30:00Z")
     stripped = text.strip()
     plainer = _ZONE_NAME.sub("+00:00", stripped.upper())
     try:
@@ -184,7 +213,7 @@ def _moment_of(text: str) -> tuple[datetime, str | None]:
             first = datetime.fromisoformat(f"{found[1]}-01-01{found[3] or ''}")
             moment = first + timedelta(days=int(found[2]) - 1)
             if int(found[2]) and moment.year == first.year:
-                return moment, None
+                return moment, "time_respelt"
         if plainer != stripped.upper():
             return datetime.fromisoformat(plainer), "time_respelt"
     except (ValueError, OverflowError):
@@ -230,10 +259,12 @@ def text_list(value: Any) -> list[str] | None:
     """A list of texts; in CSV separated by |."""
     if value == "":
         return None
-    if isinstance(value, str):
+    if isinstance(value, str) and value.count("|") < LIST_LIMIT:
         return [part.strip() for part in value.split("|") if part.strip()]
-    if isinstance(value, list) and all(isinstance(v, str) for v in value):
+    if isinstance(value, list) and len(value) <= LIST_LIMIT and all(isinstance(v, str) for v in value):
         return value
+    if isinstance(value, str | list):
+        raise Unfit("wrong_type", f"must be a list of at most {LIST_LIMIT:,} texts (in CSV separated by |)")
     raise Unfit("wrong_type", f"must be a list of texts (in CSV separated by |), is {_kind_of(value)}")
 
 

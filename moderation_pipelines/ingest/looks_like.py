@@ -8,6 +8,7 @@ from collections.abc import Collection, Iterable, Mapping
 from moderation_pipelines.foundation.errors import nearest
 
 HEAD = 4_096
+_ALIKE = 0.7
 SEPARATORS = {";": "semicolons", "\t": "tabs", "|": "bars"}
 _COLUMNS = "item_id, policy, label and rater_id"
 _AS_ROWS = f"; write one JSON object a line with {_COLUMNS} (or item_id and text), and name it .jsonl"
@@ -15,7 +16,7 @@ _AS_ROWS = f"; write one JSON object a line with {_COLUMNS} (or item_id and text
 OTHER_NAMES: Mapping[str, tuple[str, ...]] = {
     name: tuple(others.split())
     for name, others in {
-        "item_id": "id content_id post_id comment_id tweet_id doc_id document_id message_id sample_id",
+        "item_id": "id item content_id post_id comment_id tweet_id doc_id document_id message_id sample_id",
         "text": "content body comment message post sentence tweet caption",
         "policy": "question task",
         "label": "verdict class category answer judgement judgment annotation rating choice target value",
@@ -32,6 +33,7 @@ OTHER_NAMES: Mapping[str, tuple[str, ...]] = {
         "pool": "vendor site team",
         "surface": "channel placement",
         "rationale": "reason explanation",
+        "kind": "vote_kind label_kind annotation_kind is_gold",
     }.items()
 }
 
@@ -45,6 +47,8 @@ def what_it_is(head: bytes, ending: str) -> str | None:
         return "a zip archive; deliver the files in it, plain or as .gz or .zst"
     if head.startswith(b"\xd0\xcf\x11\xe0\xa1\xb1\x1a\xe1"):
         return "an Excel workbook of the old kind; save the sheet as CSV (UTF-8, commas)"
+    if head[257:262] == b"ustar":
+        return "a tar archive; deliver the files in it, plain or as .gz or .zst"
     if head.startswith(b"%PDF"):
         return "a PDF; deliver the data it was made from"
     if head.startswith(b"PAR1") and ending != ".parquet":
@@ -62,12 +66,16 @@ def what_it_is(head: bytes, ending: str) -> str | None:
         return "a page of HTML or XML; deliver CSV, JSONL or Parquet"
     if ending not in (".jsonl", ".ndjson", ".json", ".csv", ""):
         return None
-    if start.startswith(b"[") and (ending != ".csv" or re.match(rb"\[\s*[\[{]", start)):
+    if re.match(rb"\[\s*\{", start) or (ending == ".json" and start.startswith(b"[")):
         if b'"annotations"' in start or b'"completed_by"' in start:
             return f"a Label Studio export{_AS_ROWS}, a line for each annotation"
-        return f"one JSON array{_AS_ROWS}" if re.match(rb"\[\s*[{\]]", start) or ending == ".json" else None
+        return f"one JSON array{_AS_ROWS}"
     if ending == ".json" and start.startswith(b"{"):
         return f"JSON{_AS_ROWS}"
+    if ending in (".jsonl", ".ndjson") and re.match(rb"\{\s*\n", start):
+        return f"JSON over several lines{_AS_ROWS}"
+    if ending in (".jsonl", ".ndjson") and b"\r" in start[:-1] and b"\n" not in start:
+        return "text whose lines end in CR only; save it with LF at the ends of lines"
     if ending == ".csv" and re.match(rb'\{\s*"', start):
         return "JSON, not CSV; if each line is one object, name it .jsonl"
     return None
@@ -85,14 +93,15 @@ def _is_wide(head: bytes) -> bool:
 def column_meant(name: str, there: Iterable[str], known: Collection[str] = ()) -> str | None:
     """Which of the columns ``there`` may be meant by the missing field ``name``; never a known other field."""
     free = [c for c in there if c not in known]
-    return _by_name(name, _by_fold(free)) or nearest(name, free)
+    alike = (c for c in free if len(c) <= 2 * len(name))
+    return _by_name(name, _by_fold(free)) or nearest(name, alike, _ALIKE)
 
 
 def columns_unread(there: Iterable[str], known: Collection[str]) -> list[tuple[str, str]]:
     """(column, field) where a column that is not read looks like a known field that is not there."""
     there = list(there)
     folded = _by_fold(c for c in there if c not in known)
-    missing = (name for name in known if name not in there and name in OTHER_NAMES)
+    missing = (name for name in known if name not in there)
     return [(found, name) for name in missing if (found := _by_name(name, folded)) is not None]
 
 
@@ -110,12 +119,19 @@ def _by_name(name: str, folded: Mapping[str, str]) -> str | None:
     return next((f for f in found if f is not None), None)
 
 
-def separated_otherwise(header: str, required: Collection[str]) -> str | None:
-    """What stands between the cells of a CSV header instead of commas, in words."""
+def first_line_is(line: str, required: Collection[str]) -> str | None:
+    """What the first line of a CSV file is that lacks required columns, and what to do, where that can be told."""
+    if line.casefold().startswith("sep="):
+        return "the first line is Excel's sep=; take it away, and put commas between cells"
+    if not line.strip():
+        return "the first line is blank; the header has to be the first line"
+    if line.startswith("#"):
+        return "the first line is a comment; the header has to be the first line"
     for separator, word in SEPARATORS.items():
-        cells = {_folded(cell) for cell in header.split(separator)}
-        if header.count(separator) and any(_folded(name) in cells for name in required):
-            return word
+        cells = {_folded(cell) for cell in line.split(separator)}
+        named = any(_folded(name) in cells for name in required)
+        if line.count(separator) and (named or (line.count(separator) > 1 and "," not in line)):
+            return f"cells are separated by {word}; save the file with commas between them"
     return None
 
 

@@ -27,11 +27,19 @@ DEFAULT = Bounds()
 BATCH_ROWS = 20_000
 BATCH_BYTES = 32 * 1024 * 1024
 RAW_LIMIT = 10_000
+NAME_LIMIT = 256
 READ_ERRORS = (OSError, EOFError, zlib.error, pa.ArrowException)
 # A file may always grow to this when it is read, and have so many rows, and rows for each of its bytes beyond.
 FREE_BYTES, FREE_ROWS, ROWS_PER_BYTE = 64 * 1024 * 1024, 1_000_000, 10
 _PACKED = {".gz": "gzip", ".zst": "zstd"}
 _EMPTY = "the file is empty; deliver at least a header or one row, or leave the file out"
+
+
+class Unreadable:
+    """A cell that stands in a file and cannot be had as a value."""
+
+    def __str__(self) -> str:
+        return "(unreadable)"
 
 
 class DropRejected(Exception):
@@ -95,7 +103,8 @@ class Source:
             if not start:
                 raise DropRejected(_EMPTY)
             if (what := what_it_is(start, self.ending)) is not None:
-                raise DropRejected(f"the file is {what}")
+                twice = self.packed and what.startswith("packed by")
+                raise DropRejected(f"the file is {'packed twice; pack it once' if twice else what}")
             if start[:3] == b"\xef\xbb\xbf":
                 stream.read(3)
             yield stream
@@ -185,7 +194,7 @@ def read_rows(
     Raises :class:`DropRejected` at the first batch or in the middle, e.g. for a truncated gzip: then nothing of the
     file may be kept.
     """
-    reader, packed = _reader_for(path)
+    reader, packed = reader_for(path)
     ending = _ending(path.name, packed)
     source = Source(path, packed, bounds, tuple(known), ending)
     try:
@@ -206,7 +215,7 @@ def read_rows(
         raise DropRejected(reader.damaged or "the file cannot be read") from None
 
 
-def _reader_for(path: Path) -> tuple[Reader, str]:
+def reader_for(path: Path) -> tuple[Reader, str]:
     """As :func:`reader_of`; where the name says nothing, what the file says is told."""
     try:
         return reader_of(path.name)
@@ -310,7 +319,11 @@ def checked_header(
             "MODERATION_DROP_COLUMNS"
         )
     there = set(header)
-    mistakes = []
+    mistakes = [
+        f"column {i} has a name of {len(name):,} characters; at most {NAME_LIMIT}: is the header there?"
+        for i, name in enumerate(header, start=1)
+        if len(name) > NAME_LIMIT
+    ]
     for column in (c for c in required if c not in there):
         near = column_meant(column, header, {*required, *known})
         hint = f'; did you mean "{near}"?' if near else "; is the header there?"

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 from collections import Counter
 from collections.abc import Collection, Sequence
 from dataclasses import dataclass, field
@@ -19,7 +20,7 @@ from moderation_pipelines.foundation.settings import Bounds
 from moderation_pipelines.ingest.feed import Broken, Feed
 from moderation_pipelines.ingest.fields import Mended, Unfit
 from moderation_pipelines.ingest.looks_like import column_meant
-from moderation_pipelines.ingest.reading import RawRow
+from moderation_pipelines.ingest.reading import RawRow, Unreadable
 from moderation_pipelines.ingest.tables import QUARANTINE
 from moderation_pipelines.policies.policy import Policies
 
@@ -105,9 +106,9 @@ def _converted(
     out: list[Any] = [None] * len(rows)
     for i, row in enumerate(rows):
         value = row.fields.get(name)
-        if value is None:
+        if value is None or (value == "" and empty_is_absent):
             for alias in aliases:
-                value = row.fields.get(alias)
+                value = row.fields.get(alias, value)
         if value != value and nan_is_absent and type(value) in _NUMBERS:
             value = None
             found.converted.append((i, name, "nan_as_missing"))
@@ -120,6 +121,8 @@ def _converted(
             out[i] = done
             continue
         try:
+            if type(value) is Unreadable:
+                raise Unfit("invalid_utf8", "cannot be read as the type its column has; write it again")
             if type(value) is str and len(value) > cell:
                 raise Unfit("overlong_text", f"has {len(value):,} characters; at most {cell:,}")
             made = convert(value)
@@ -155,6 +158,7 @@ def _misspelt(name: str, fields: dict[str, Any], known: Collection[str], found: 
 
 def _extra(row: RawRow, feed: Feed, known: Collection[str], nulled: Collection[str]) -> str | None:
     other = {k: v for k, v in row.fields.items() if (k not in known or k in nulled) and v is not None}
+    other = {k: _kept(v) for k, v in other.items()}
     for name, alias in feed.aliases:
         if row.fields.get(name) is not None and row.fields.get(alias) is not None:
             other[alias] = row.fields[alias]
@@ -164,6 +168,13 @@ def _extra(row: RawRow, feed: Feed, known: Collection[str], nulled: Collection[s
         return orjson.dumps(other, option=orjson.OPT_SORT_KEYS, default=str).decode()
     except (TypeError, orjson.JSONEncodeError):
         return json.dumps(other, sort_keys=True, default=str, ensure_ascii=True)
+
+
+def _kept(value: Any) -> Any:
+    """A value as ``extra`` holds it: JSON knows no NaN and no infinity."""
+    if type(value) is float and not math.isfinite(value):
+        return str(value)
+    return str(value) if type(value) is Unreadable else value
 
 
 def _quarantine(rows: Sequence[RawRow], broken: list[Broken], feed: str, day: date, file: str) -> pl.DataFrame:

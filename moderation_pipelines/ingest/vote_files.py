@@ -11,6 +11,8 @@ from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
+from datetime import date, datetime
+from decimal import Decimal
 from pathlib import Path
 from typing import Any
 
@@ -20,8 +22,9 @@ import pyarrow.csv as pa_csv
 import pyarrow.parquet as pq
 
 from moderation_pipelines.foundation.errors import UserError, did_you_mean, nearest
+from moderation_pipelines.ingest.feed import FEEDS
 from moderation_pipelines.ingest.fields import Unfit, timestamp
-from moderation_pipelines.ingest.reading import DropRejected, RawRow, checked_header, read_rows, reader_of
+from moderation_pipelines.ingest.reading import DropRejected, RawRow, checked_header, read_rows, reader_for
 from moderation_pipelines.tables import store
 from moderation_pipelines.votes.by_item import Prepare, VoteRows
 from moderation_pipelines.votes.repeats_in_files import Repeats, without_repeats
@@ -30,6 +33,7 @@ from moderation_pipelines.votes.tables import VOTE_KINDS
 
 NEEDED = ("item_id", "label")
 _OPTIONAL = ("rater_id", "kind", "policy", "labeled_at")
+_KNOWN = sorted(FEEDS["labels"].known)
 _TIME = pl.Datetime("us", "UTC")
 _WHOLE = re.compile(r"^([+-]?\d+)\.0+$")
 
@@ -84,10 +88,10 @@ def told(path: Path) -> Iterator[None]:
     """What a person can mend, as a UserError that names the file."""
     try:
         yield
+    except (pl.exceptions.PolarsError, pl.exceptions.PanicException, pa.ArrowException, OSError) as error:
+        raise UserError(f"{path}: cannot be read ({type(error).__name__}); write it again") from None
     except (DropRejected, ValueError) as error:
         raise UserError(f"{path}: {error}") from None
-    except (pl.exceptions.PolarsError, pa.ArrowException, OSError) as error:
-        raise UserError(f"{path}: cannot be read ({type(error).__name__}); write it again") from None
 
 
 def _as_parquet(path: Path, by: Sequence[str], folder: Path) -> tuple[pl.LazyFrame, list[str]]:
@@ -96,12 +100,13 @@ def _as_parquet(path: Path, by: Sequence[str], folder: Path) -> tuple[pl.LazyFra
         raise UserError(f"{path}: is a folder; give a file of votes")
     if not path.is_file():
         raise UserError(f"{path}: no such file")
-    reader, packed = reader_of(path.name)
+    reader, packed = reader_for(path)
     needed, wanted = (*NEEDED, *by), list(dict.fromkeys((*NEEDED, *_OPTIONAL, *by)))
     if reader.name == "parquet" and not packed:
+        pq.ParquetFile(path).close()  # raises for what Polars would end the process on
         scan = pl.scan_parquet(path, glob=False, hive_partitioning=False)
         there = scan.collect_schema().names()
-        checked_header(there, needed, wanted)
+        checked_header(there, needed, _KNOWN)
         return _plain_texts(scan), _near_misses(there, wanted)
     spool = folder / "votes.parquet"
     if reader.name == "csv" and not packed and (header := _plain_csv(path, needed, wanted, spool)) is not None:
@@ -112,7 +117,7 @@ def _as_parquet(path: Path, by: Sequence[str], folder: Path) -> tuple[pl.LazyFra
     if told and not votes.select(pl.len()).collect().item():
         raise ValueError(f"not one row can be read; {'; '.join(told)}")
     if there:
-        checked_header(there, by, wanted)
+        checked_header(there, by, _KNOWN)
     return votes, told + _near_misses(there, wanted)
 
 
@@ -159,7 +164,9 @@ def _plain_csv(path: Path, needed: Sequence[str], wanted: Sequence[str], spool: 
     header = [name.strip() for name in names]
     if not any(header):
         return None
-    checked_header(header, needed, wanted)
+    if any(c not in header for c in needed):
+        return None
+    checked_header(header, needed, _KNOWN)
     ragged: list[int] = []
 
     def skip(row: Any) -> str:
@@ -207,7 +214,7 @@ def _spooled(
         first.setdefault(rule, line)
 
     with pq.ParquetWriter(spool, schema, compression="zstd") as writer:
-        for batch in read_rows(path, needed, known=wanted):
+        for batch in read_rows(path, needed, known=_KNOWN):
             rows: list[list[str | None]] = []
             for row in batch:
                 there.update(dict.fromkeys(row.fields))
@@ -239,7 +246,7 @@ def _values(row: RawRow, wanted: Sequence[str], leave_out: Any) -> list[str | No
     out: list[str | None] = []
     for name in wanted:
         value = row.fields.get(name)
-        value = None if value == "" else value
+        value = None if value == "" or value != value else value
         text = _as_text(value)
         if value is not None and text is None:
             leave_out("wrong_type", row.line)
@@ -259,6 +266,10 @@ def _as_text(value: Any) -> str | None:
         return "true" if value else "false"
     if isinstance(value, int):
         return str(value)
+    if isinstance(value, datetime | date):
+        return value.isoformat()
+    if isinstance(value, Decimal):
+        return str(int(value)) if value == value.to_integral_value() else str(value)
     if isinstance(value, float):
         return str(int(value)) if value.is_integer() else repr(value)
     if isinstance(value, list) and all(isinstance(v, str) for v in value):

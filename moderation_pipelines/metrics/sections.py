@@ -41,7 +41,7 @@ def judge_validity(warehouse: Warehouse, day: date) -> Section | None:
         "policy", "judge", "locale", "may replace a rater", "won", "raters", "items", "advantage",
         "judge and raters agree", "raters agree", "items with votes",
     )  # fmt: skip
-    blocks = (Note("judge_validity_how", told), Grid("judge_validity", columns, cells))
+    blocks = (Note("judge_validity_how", told), Grid("tests", columns, cells))
     return Section("judge_validity", "May a judge replace a rater?", blocks, (JUDGE_VALIDITY.name,))
 
 
@@ -73,7 +73,7 @@ def operating_points(warehouse: Warehouse, day: date) -> Section | None:
     )
     if has_costs:
         told += " Cost: mean of an item, by the policy's kpis.costs."
-    grid = Grid("operating_points", (*columns, *(("cost",) if has_costs else ()), "n", "violating"), cells)
+    grid = Grid("thresholds", (*columns, *(("cost",) if has_costs else ()), "n", "violating"), cells)
     blocks = (Note("operating_points_how", told), grid)
     return Section("operating_points", "Other thresholds", blocks, (OPERATING_POINTS.name,))
 

@@ -11,7 +11,18 @@ import polars as pl
 from moderation_pipelines.foundation.errors import did_you_mean, shown
 from moderation_pipelines.foundation.settings import Settings
 from moderation_pipelines.ingest.feed import Broken, Delivery, Feed
-from moderation_pipelines.ingest.fields import Field, Unfit, identifier, locale, number, plain, short_name, timestamp
+from moderation_pipelines.ingest.fields import (
+    Field,
+    Unfit,
+    identifier,
+    label_name,
+    locale,
+    number,
+    plain,
+    short_name,
+    timestamp,
+    vote_identifier,
+)
 from moderation_pipelines.policies.policy import Policies
 from moderation_pipelines.votes.repeats import REPEAT_KEY, mark_current, takes_last
 from moderation_pipelines.votes.tables import VOTE_KINDS, VOTES
@@ -25,6 +36,29 @@ def vote_kind(value: Any) -> str | None:
     return text
 
 
+def _mistake(
+    policy: str, label: Any, policies: Policies, allowed: Mapping[str, frozenset[str]], broken: Collection[str]
+) -> tuple[str, str, str, str] | None:
+    """Rule, column, value and message of a policy that cannot be used or a label that is not its own; None if sound."""
+    if policy in broken:
+        told = f'policy "{policy}" cannot be used: prompts/{policy}/policy.yaml has mistakes; modpipe check'
+        return "unusable_policy", "policy", policy, told
+    if policy not in allowed:
+        value = shown(policy, policies.ids)
+        told = f"policy {value} is not in prompts/{did_you_mean(policy, policies.ids)}"
+        return "unknown_policy", "policy", value.strip('"'), told
+    if label is None or label in allowed[policy]:
+        return None
+    labels = [*policies[policy].label_ids, *policies[policy].abstain]
+    value = shown(label, labels)
+    return (
+        "unknown_label",
+        "label",
+        value.strip('"'),
+        f'label {value} is not in policy "{policy}"{did_you_mean(label, labels)}',
+    )
+
+
 class LabelsFeed(Feed):
     """Rows of ``votes``. A vote_id delivered again is a repeated delivery; a rater's repeats are marked."""
 
@@ -35,14 +69,15 @@ class LabelsFeed(Feed):
     key = "vote_id"
     on_conflict = "duplicate"
     ordered_by = "labeled_at"
+    never_misnamed = ("kind",)
     fields: Mapping[str, Field] = {
-        "vote_id": Field(identifier, ("label_id",), empty_is_absent=True),
+        "vote_id": Field(vote_identifier, ("label_id",), empty_is_absent=True),
         "item_id": Field(identifier),
         "policy": Field(identifier, repeats=True),
         "rater_id": Field(identifier, repeats=True, empty_is_absent=True),
         "pool": Field(short_name, repeats=True),
         "rater_locale": Field(locale, repeats=True),
-        "label": Field(short_name, repeats=True),
+        "label": Field(label_name, repeats=True),
         "kind": Field(vote_kind, repeats=True, nan_is_absent=False),
         "guideline": Field(short_name, repeats=True),
         "labeled_at": Field(timestamp, repeats=True),
@@ -61,19 +96,15 @@ class LabelsFeed(Feed):
         skip = {row for row, column in told if column in ("policy", "label")}
         allowed = {p.id: frozenset(p.label_ids) | frozenset(p.abstain) for p in policies}
         found = []
+        said: dict[tuple[Any, Any], tuple[str, str, str, str] | None] = {}
         for i, (policy, label) in enumerate(zip(columns["policy"], columns["label"], strict=True)):
             if policy is None or i in skip:
                 continue
-            if policy in broken_policies:
-                message = f'policy "{policy}" cannot be used: prompts/{policy}/policy.yaml has mistakes; modpipe check'
-                found.append(Broken(i, "unusable_policy", "policy", policy, message))
-            elif policy not in allowed:
-                message = f"policy {shown(policy, policies.ids)} is not in prompts/{did_you_mean(policy, policies.ids)}"
-                found.append(Broken(i, "unknown_policy", "policy", shown(policy, policies.ids).strip('"'), message))
-            elif label is not None and label not in allowed[policy]:
-                labels = [*policies[policy].label_ids, *policies[policy].abstain]
-                message = f'label {shown(label, labels)} is not in policy "{policy}"{did_you_mean(label, labels)}'
-                found.append(Broken(i, "unknown_label", "label", shown(label, labels).strip('"'), message))
+            if (policy, label) not in said:
+                said[policy, label] = _mistake(policy, label, policies, allowed, broken_policies)
+            if (mistake := said[policy, label]) is not None:
+                rule, column, value, message = mistake
+                found.append(Broken(i, rule, column, value, message))
         return found
 
     def finished(self, good: pl.DataFrame, delivery: Delivery, policies: Policies, settings: Settings) -> pl.DataFrame:

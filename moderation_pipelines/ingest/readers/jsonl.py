@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import re
 from collections.abc import Iterator, Sequence
+from typing import Any
 
 import orjson
 
@@ -12,14 +13,12 @@ from moderation_pipelines.foundation.settings import Bounds
 from moderation_pipelines.ingest.reading import RawRow, Reader, Source, batched, lines_of
 
 DIGITS = 40
-PARTS = 100_000
+PARTS = 10_000
+PART_BYTES = 200
 _LONG_NUMBER = re.compile(rb"\d{19}")
+_NO_NUMBER = re.compile(rb"NaN|Infinity|\d[eE]\+?\d{3}|\d{300}")
 # Strings, of which the last may be open, and brackets. Possessive: a line is gone through once.
 _TOKEN = re.compile(rb'"(?:[^"\\]|\\.)*+"?|[\[\]{}]', re.DOTALL)
-
-
-class _LongNumber(Exception):
-    """A number with more digits than anybody means."""
 
 
 def jsonl_rows(source: Source, required: Sequence[str], batch_rows: int) -> Iterator[list[RawRow]]:
@@ -37,20 +36,13 @@ def _jsonl_row(number: int, line: bytes, cut: bool, bounds: Bounds) -> RawRow:
         row.rule, row.message = "overlong_line", f"line is over {bounds.record:,} bytes; one item or vote per line"
     elif b"\x00" in line:
         row.rule, row.message = "nul_byte", "line holds a NUL byte; remove it"
-    elif (too := _too_nested(line, bounds.depth)) is not None:
+    elif (too := _too_nested(line, bounds.depth, row)) is not None:
         row.rule, row.message = "too_deep", too
     else:
         try:
-            # One parser decides what is JSON. It turns integers beyond 64 bits into floats: those lines are read once
-            # more by the standard library, which keeps them as they are.
-            value = orjson.loads(line)
-            if _LONG_NUMBER.search(line):
-                value = json.loads(line, parse_int=_whole)
+            value = _parsed(line)
         except orjson.JSONDecodeError as error:
             row.rule, row.message = _json_trouble(line, error.msg, error.colno)
-        except _LongNumber:
-            row.rule = "out_of_range"
-            row.message = f"a number has over {DIGITS} digits; write ids in quotes"
         else:
             if not isinstance(value, dict):
                 row.rule = "broken_json"
@@ -62,14 +54,33 @@ def _jsonl_row(number: int, line: bytes, cut: bool, bounds: Bounds) -> RawRow:
     return row
 
 
-def _whole(digits: str) -> int:
-    if len(digits) > DIGITS + 1:
-        raise _LongNumber
-    return int(digits)
+def _parsed(line: bytes) -> Any:
+    """What a line holds. One parser decides what is JSON; the standard library reads again what it cannot express:
+    integers beyond 64 bits, and NaN and infinities, which much software writes. Raises JSONDecodeError of orjson."""
+    try:
+        value = orjson.loads(line)
+    except orjson.JSONDecodeError:
+        if not _NO_NUMBER.search(line):
+            raise
+        try:
+            value = json.loads(line, parse_int=_whole)
+            orjson.dumps(json.dumps(value, ensure_ascii=False))  # refuses half surrogate pairs
+        except (ValueError, TypeError):
+            value = None
+        if value is None:
+            raise
+        return value
+    return json.loads(line, parse_int=_whole) if _LONG_NUMBER.search(line) else value
 
 
-def _too_nested(line: bytes, limit: int) -> str | None:
-    """What is too deep or too much about the lists and objects of a line; looked at only where it could be."""
+def _whole(digits: str) -> int | str:
+    """An integer; one with more digits than anybody means as text."""
+    return int(digits) if len(digits) <= DIGITS else digits
+
+
+def _too_nested(line: bytes, limit: int, row: RawRow) -> str | None:
+    """What is too deep or too much about the lists and objects of a line; looked at only where it could be, and then
+    counted in the row's size."""
     if line.count(b"[") + line.count(b"{") <= limit:
         return None
     depth = parts = 0
@@ -83,6 +94,7 @@ def _too_nested(line: bytes, limit: int) -> str | None:
                 return f"holds over {PARTS:,} lists and objects; one item or vote per line"
         elif byte in b"]}":
             depth -= 1
+    row.size += parts * PART_BYTES
     return None
 
 
@@ -92,8 +104,6 @@ def _json_trouble(line: bytes, said: str, column: int) -> tuple[str, str]:
     except UnicodeDecodeError as bad:
         return "invalid_utf8", f"byte {bad.start + 1} of the line is not UTF-8; save the file as UTF-8"
     reason = said.split(":")[0]
-    if "infinity" in reason:
-        return "out_of_range", f"the number at column {column} is out of range; write ids in quotes"
     return "broken_json", f"not valid JSON at column {column} ({reason}); one complete object per line"
 
 
