@@ -292,3 +292,8 @@ def test_the_tables_page_is_made_from_the_schemas() -> None:
         [sys.executable, "tools/tables_page.py"], cwd=ROOT, capture_output=True, text=True, check=True
     )
     assert (ROOT / "docs" / "tables.md").read_text(encoding="utf-8") == made.stdout
+
+
+def test_thresholds_that_are_no_mapping_are_told(small: SmallHome) -> None:
+    small.write("prompts/settings.yaml", "thresholds: 5\n")
+    assert problems(small) == ['prompts/settings.yaml:1: "thresholds" must be a mapping of stages to their limits']

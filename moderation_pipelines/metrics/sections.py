@@ -17,7 +17,10 @@ _SHOWN = tuple(round(k / 10, 1) for k in range(1, 10))
 
 def judge_validity(warehouse: Warehouse, day: date) -> Section | None:
     """Judges against each rater, left out in turn; None where no judge was measured."""
-    rows = warehouse.scan(JUDGE_VALIDITY, [day]).sort("policy", "judge_id", "locale").collect().to_dicts()
+    # Of a locale only what could be tested is shown; the table has the others.
+    shown = pl.col("locale").is_null() | pl.col("winning_rate").is_not_null()
+    found = warehouse.scan(JUDGE_VALIDITY, [day]).filter(shown)
+    rows = found.sort("policy", "judge_id", "locale").collect().to_dicts()
     if not rows:
         return None
     cells = [

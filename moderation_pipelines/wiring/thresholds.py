@@ -42,6 +42,8 @@ def thresholds_problems(home: Home, models: Mapping[str, type[BaseModel] | None]
         for key in located.value
         if key != "thresholds"
     ]
+    if not isinstance(located.value.get("thresholds", {}), dict):
+        problems.append(located.problem(("thresholds",), '"thresholds" must be a mapping of stages to their limits'))
     with_limits = [name for name, model in models.items() if model is not None]
     for stage, stated in _thresholds(located).items():
         model = models.get(stage)
