@@ -15,7 +15,7 @@ from uuid import UUID
 from moderation_pipelines.foundation.errors import masked, shown
 
 ID_LIMIT = 256
-SHORT_LIMIT = 64
+SHORT_LIMIT = 128
 TIME_LIMIT = 64
 LIST_LIMIT = 1_000
 NUMBER_AS_TEXT = "number_as_text"
@@ -131,7 +131,7 @@ def label_name(value: Any) -> Any:
 
 
 def short_name(value: Any) -> Any:
-    """Text of at most 64 characters that names something, such as a place or a pool, or a whole number; empty is
+    """Text of at most 128 characters that names something, such as a place or a pool, or a whole number; empty is
     absent. Reports slice by it: a longer one may be a text in the wrong column."""
     return _name(value, SHORT_LIMIT)
 

@@ -15,7 +15,7 @@ RULE_WORDS = {
     "out_of_range": "numbers lie within their bounds",
     "overlong_id": "ids have at most 256 characters",
     "overlong_line": "a row stands on a line of its own",
-    "overlong_name": "labels have at most 256 characters, other names 64",
+    "overlong_name": "labels and other names have at most 256 characters, places and pools 128",
     "overlong_text": "values have at most a million characters",
     "ragged_row": "every row has as many cells as the header",
     "locale_respelt": "locales are BCP 47 tags: en-US, not en_US",
