@@ -167,7 +167,7 @@ def test_a_spec_that_asks_for_a_probability_fails_where_there_are_vote_shares(sm
     delivered(small, 20)
     status, reason = built()
     assert status == "broken"
-    assert "labels by votes are by majority, which gives shares of votes" in reason
+    assert "labels by votes are by majority, which gives none" in reason
     assert "30 gold labels" in reason
     delivered(small, 200)
     status, _ = built()
@@ -197,7 +197,7 @@ def test_of_items_voted_on_before_there_was_gold_those_without_a_probability_are
     assert made.status == "published"
     assert made.release is not None
     left = made.release.manifest["left_out"]
-    assert left["min_probability: label has no probability, it rests on shares of votes"] > 5
+    assert left["min_probability: the label has a vote share but no probability"] > 5
     assert "vote_share" not in made.release.manifest["label_bases"]
 
 

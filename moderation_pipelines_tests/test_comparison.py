@@ -360,14 +360,14 @@ def test_purity_has_an_interval_only_where_gold_measured_it_and_says_that_first(
     alone = purity_text(believed.as_dict(None))
     assert alone.startswith("Gold purity: not measured")
     assert "95 %" not in alone
-    assert "3.6 of 4 (90.0%): what is believed" in alone
+    assert "3.6 of 4 (90.0%): an expectation" in alone
     measured = {
         "method": "dawid_skene", "drop_date": "2026-03-02", "purity": 0.779, "purity_low": 0.72, "purity_high": 0.83,
         "n_called_violating": 204,
     }  # fmt: skip
     said = purity_text(believed.as_dict(measured))
     assert said.startswith(
-        "Gold purity, of the policy's gold and not of this set (dawid_skene, 2026-03-02): of 204 gold items that their votes call violating 77.9%"
+        "Gold purity, of all gold of the policy and not of this set (dawid_skene, 2026-03-02): of 204 gold items"
     )
     assert said.index("95 %: 72.0% to 83.0%") < said.index("90.0%")
 

@@ -80,9 +80,9 @@ def test_a_policy_mistake_is_named_with_its_line(small: SmallHome, old: str, new
         ("{id: fine,", '{id: "",', "\"labels.0.id\" is ''; it must not be empty"),
         ("title: Harassment", "title: a: b: c", 'a value holds ": " itself; put the value in quotes'),
         ("definition: Attacks a person.", 'definition: "a', "not valid YAML: a quote is opened and not closed"),
-        ("title: Harassment", 'title: "a', "is indented otherwise than its neighbours, or a quote before it"),
-        ("title: Harassment", "title: \t- a", "a tab stands where only spaces may"),
-        ("title: Harassment", 'title: "\\ud83d"', "policy.yaml:2: holds half a character"),
+        ("title: Harassment", 'title: "a', "is not indented like the lines around it, or a quote before it"),
+        ("title: Harassment", "title: \t- a", "a tab is used for indentation"),
+        ("title: Harassment", 'title: "\\ud83d"', "policy.yaml:2: holds a lone surrogate"),
         ("title: Harassment", "title: " + "9" * 5000, "policy.yaml:2: value cannot be read as int; quote it"),
         (
             "{id: bad,",
@@ -96,7 +96,7 @@ def test_a_policy_mistake_is_named_with_its_line(small: SmallHome, old: str, new
         (
             "scale: nominal\nlabels:\n  - {id: fine, violating: false}",
             "scale: ordinal\nlabels:\n  - {id: fine, violating: false, severity: 2}",
-            'policy.yaml:7: severity falls from 2 ("fine") to 1 ("bad"), but the labels are in order',
+            'policy.yaml:7: severity falls from 2 ("fine") to 1 ("bad"), but the scale is ordered',
         ),
         (
             "scale: nominal",
@@ -114,7 +114,7 @@ def test_mistakes_say_what_would_be_right(small: SmallHome, old: str, new: str, 
 @pytest.mark.parametrize(
     ("spec", "said"),
     [
-        ("size: 5, min_per_stratum: 10", "eval_sets.yaml:2: min_per_stratum 10 is over size 5"),
+        ("size: 5, min_per_stratum: 10", "eval_sets.yaml:2: min_per_stratum 10 is larger than size 5"),
         ("locales: [en_US]", 'locale "en_US" matches nothing; did you mean "en-US"?'),
         ("locales: [english, de]", 'locale "english" matches nothing; locales are BCP 47 tags'),
         ("min_probability: 2", '"eval_sets.0.min_probability" is 2; it must be 1.0 or less'),

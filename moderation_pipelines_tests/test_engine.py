@@ -494,6 +494,8 @@ def test_a_full_disk_ends_the_run_and_leaves_a_right_ledger(tmp_path: Path, monk
 
 
 def test_an_interrupt_leaves_no_claim_and_no_doubt(tmp_path: Path) -> None:
+    # A process started in the background may have been told to ignore interrupts.
+    signal.signal(signal.SIGINT, signal.default_int_handler)
     app = FakeEndpoint(Plan(latency_ms=200))
     with running(app, tmp_path, concurrency=8, timeout_seconds=5) as (endpoint, ledger):
         threading.Timer(0.5, lambda: os.kill(os.getpid(), signal.SIGINT)).start()

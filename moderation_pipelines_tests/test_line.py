@@ -267,6 +267,6 @@ def test_a_release_of_an_earlier_version_is_reported(line: Line, tmp_path: Path)
     page = report.html.read_text()
     assert "not measured" in page
     assert "0.8975" not in page
-    assert "believed 0.898" not in page
+    assert "expected 0.898" not in page
     assert "May a judge replace a rater?" in page
-    assert "Other thresholds" in page
+    assert "Rates and costs by threshold" in page

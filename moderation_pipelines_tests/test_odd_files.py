@@ -200,7 +200,7 @@ def many_fields() -> bytes:
         ("word.parquet", one_word_for_all, "more than 200 times as many"),
         ("nulls.parquet", nothing_many_times, "stand for over 19,999,999 rows"),
         ("zeros.parquet.gz", packed_zeros, "more than 200 times as many"),
-        ("fields.jsonl", many_fields, "not one of its 100 rows is sound"),
+        ("fields.jsonl", many_fields, "all 100 rows are quarantined"),
     ],
 )
 def test_a_small_file_costs_neither_minutes_nor_gigabytes(
@@ -298,7 +298,7 @@ def open_quotes() -> bytes:
 @pytest.mark.parametrize(
     ("name", "feed", "make", "said"),
     [
-        ("spaces.csv", "labels", lambda: padded(1), "not one of its 1 rows is sound"),
+        ("spaces.csv", "labels", lambda: padded(1), "all 1 rows are quarantined"),
         ("structs.parquet", "content", one_word_in_structs, "more than 200 times as many"),
         ("fixed.parquet", "content", fixed_width, "more than 200 times as many"),
         ("quotes.csv", "content", open_quotes, "quotes are opened and not closed, again and again"),
@@ -368,7 +368,9 @@ def test_a_bad_value_in_a_column_that_may_be_null_is_nulled_kept_and_counted(sma
         ("content", "surface", "overlong_name", 1), ("content", "media_uri", "wrong_type", 1),
     }  # fmt: skip
     note = next(f.notes for f in done.files if f.feed == "labels")
-    assert note == ["1 values of labeled_at cannot be read: repeats among them go by the order of rows"]
+    assert note == [
+        "labeled_at could not be read in 1 rows: among repeated votes in them the order in the file decides"
+    ]
 
 
 def test_numbers_of_every_kind_and_tags_in_their_other_spelling_are_read_and_counted(small: SmallHome) -> None:
@@ -469,10 +471,10 @@ def test_optional_columns_that_look_misnamed_are_told(small: SmallHome) -> None:
     small.deliver("content", "c.csv", "item_id,text,Language\na,words,en\n")
     small.ingest()
     notes = dict(small.warehouse.scan(DROPS, [DAY]).select("feed", "note").collect().iter_rows())
-    assert '"annotator" is kept in extra only; if it is rater_id, name it so' in notes["labels"]
-    assert '"timestamp" is kept in extra only; if it is labeled_at, name it so' in notes["labels"]
+    assert 'column "annotator" is kept in extra only; rename it to rater_id if' in notes["labels"]
+    assert 'column "timestamp" is kept in extra only; rename it to labeled_at if' in notes["labels"]
     assert "lang" not in notes["labels"]
-    assert notes["content"] == '"Language" is kept in extra only; if it is locale, name it so'
+    assert notes["content"] == 'column "Language" is kept in extra only; rename it to locale if that is what it holds'
 
 
 def test_a_misnamed_kind_rejects_the_file_as_gold_must_not_become_votes(small: SmallHome) -> None:
@@ -517,14 +519,14 @@ def test_a_file_of_which_nothing_survives_is_not_accepted_and_drop_refuses_it(sm
     done = small.ingest()
     row = small.warehouse.scan(DROPS, [DAY]).collect().row(0, named=True)
     assert (row["status"], row["rows"], row["quarantined"]) == ("quarantined", 3, 3)
-    assert row["reason"] == "not one of its 3 rows is sound (unknown_label 3); labels are those of the policy"
+    assert row["reason"] == "all 3 rows are quarantined (unknown_label 3); labels are those of the policy"
     assert done.rejected
     path = tmp_path / "g.jsonl"
     path.write_text(lines)
     day = str(DAY + timedelta(days=1))
     said = modpipe("drop", str(path), "--feed", "labels", "--date", day, "--home", str(small.home.root))
     assert said.returncode == 1
-    assert "not placed: not one of its 3 rows is sound" in said.stderr
+    assert "not placed: all 3 rows are quarantined" in said.stderr
     assert not (small.home.drops / "labels" / day).exists()
 
 

@@ -54,7 +54,7 @@ def _methods_shown(frame: pl.DataFrame) -> dict[str, Any]:
 
 def _labels_shown(frame: pl.DataFrame) -> dict[str, Any]:
     bases = {
-        f"probability: {IN_WORDS[b]}": n
+        f"basis: {IN_WORDS[b]}": n
         for b, n in frame.drop_nulls("basis").group_by("basis").len().sort("basis").iter_rows()
     }
     methods = {f"by {m or 'nothing'}": n for m, n in frame.group_by("method").len().sort("method").iter_rows()}

@@ -13,7 +13,7 @@ VOTE_SHARE, WEIGHTED_SHARE = "vote_share", "weighted_share"
 BASES = (AUTHORITY, VOTE_SHARE, WEIGHTED_SHARE, POSTERIOR, CALIBRATED)
 SHARES = (VOTE_SHARE, WEIGHTED_SHARE)
 IN_WORDS = {
-    AUTHORITY: "by an authority",
+    AUTHORITY: "by gold or adjudication",
     VOTE_SHARE: "on vote shares (no probabilities)",
     WEIGHTED_SHARE: "on weighted vote shares (no probabilities)",
     POSTERIOR: "by the posterior of a model",

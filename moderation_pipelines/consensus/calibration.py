@@ -113,8 +113,8 @@ def calibration_of(
 
     Rows are gold items, whose posterior and label come from fits that did not know them; ``label`` is -1 for ties,
     which say nothing. Reliability with it is cross-fitted: each fold by the calibration of the others. No calibration
-    below thirty gold items or with no folds; nor of a posterior that has no larger log loss on the folds without it: a
-    sound one would only get noise. Shares are always calibrated. Measured: docs/simulations.md.
+    below thirty gold items or with no folds. A posterior is calibrated only if that lowers the log loss on the folds: a
+    sound one would only get noise. Measured: docs/simulations.md.
     """
     given = label >= 0
     row = np.arange(len(label))

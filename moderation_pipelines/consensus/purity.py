@@ -63,25 +63,25 @@ def purity_text(purity: dict[str, Any]) -> str:
     n = purity["n_violating"]
     if not n:
         return "Gold purity: no item is called violating."
-    by_word = f"{purity['n_by_authority']:,}" if purity["n_by_authority"] else "none"
     said = (
-        f"Of the {n:,} items called violating {by_word} are so by gold or adjudication, which count as right. Their "
-        f"labels: {bases_in_words(purity['rests_on'])}."
+        f"Labels that violate: {n:,}, of which {purity['n_by_authority']:,} by gold or adjudication, which count as "
+        f"right. Basis of these labels: {bases_in_words(purity['rests_on'])}."
     )
     measured = purity["measured_on_gold"]
     first = (
-        "Gold purity: not measured, as there is too little gold, or none that is called violating by the methods of "
-        "these labels: nobody knows how many of them are right."
+        "Gold purity: not measured, because there is too little gold, or none of it is labelled violating by the "
+        "methods of these labels."
         if measured is None
-        else f"Gold purity, of the policy's gold and not of this set ({measured['method']}, {measured['drop_date']}): "
-        f"of {measured['n_called_violating']:,} gold items that their votes call violating {measured['purity']:.1%} "
-        f"violate (95 %: {measured['purity_low']:.1%} to {measured['purity_high']:.1%})."
+        else "Gold purity, of all gold of the policy and not of this set "
+        f"({measured['method']}, {measured['drop_date']}): of {measured['n_called_violating']:,} gold items that the "
+        f"method labels violating without seeing their gold {measured['purity']:.1%} violate (95 %: "
+        f"{measured['purity_low']:.1%} to {measured['purity_high']:.1%})."
     )
     if purity["believed_share"] is None:
         return f"{first} {said}"
     believed = (
         f"Their probabilities add up to {purity['expected_right']:,.1f} of {purity['n_with_probability']:,} "
-        f"({purity['believed_share']:.1%}): what is believed, not what was measured."
+        f"({purity['believed_share']:.1%}): an expectation, not a measurement."
     )
     return f"{first} {said} {believed}"
 

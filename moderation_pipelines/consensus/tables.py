@@ -49,7 +49,7 @@ CONSENSUS = Table(
             nullable=True,
         ),
         "entropy": estimate(
-            "Shannon entropy of the posterior, where basis is a share of these shares; 0 means certain; null without votes",
+            "Shannon entropy of the posterior, or of the shares where basis is a share; 0 means certain; null without votes",
             minimum=0,
             unit="bits",
         ),
@@ -118,18 +118,18 @@ CONSENSUS_METHODS = Table(
 
 RELIABILITY = Table(
     "reliability",
-    "one tenth of what was said of labels of a policy (probabilities or shares), against gold that was not seen",
+    "one bin of stated probability (or vote share) of a policy's labels, compared with gold the fit did not see",
     ("policy", "source", "bin", "drop_date"),
     {
         "policy": POLICY,
         "method": text("aggregation method that labels the policy on this day"),
         "source": text(
-            f"what they rest on; {CALIBRATED}: each fold of gold by the calibration of the others",
+            f"basis of the numbers in the bin; {CALIBRATED}: each fold of gold by the calibration of the others",
             one_of=BASES[1:],
         ),
-        "bin": integer("tenth they lie in: 9 is .9 to 1", minimum=0, maximum=9),
-        "mean_p": share("mean of what was said of the label", nullable=False),
-        "observed": share("share of these labels that gold calls right", nullable=False),
+        "bin": integer("bin of width .1: 0 is 0 to .1, 9 is .9 to 1", minimum=0, maximum=9),
+        "mean_p": share("mean stated probability or share of the given label", nullable=False),
+        "observed": share("share of these labels that match gold", nullable=False),
         "ci_low": low_share("95 % Wilson interval"),
         "ci_high": high_share("95 % Wilson interval"),
         "n": count("gold items in the bin; ties are in none", unit="items"),

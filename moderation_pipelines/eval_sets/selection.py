@@ -20,7 +20,7 @@ from moderation_pipelines.policies.policy import Policies, Policy
 
 NOT_GIVEN = "unknown"
 NO_LABEL = "tied, or every vote abstains"
-NO_PROBABILITY = "min_probability: label has no probability, it rests on shares of votes"
+NO_PROBABILITY = "min_probability: the label has a vote share but no probability"
 
 
 def latest_content(content: pl.LazyFrame) -> pl.LazyFrame:
@@ -132,9 +132,9 @@ def _need_probabilities(items: pl.DataFrame, policy: Policy, spec: EvalSetSpec) 
     calibrates = all(m not in METHODS or METHODS[m].calibrates for m in methods)
     gold = f"; or deliver {MIN_GOLD} gold labels of items with votes, on which shares are then calibrated"
     raise UserError(
-        f"eval set {spec.name}: min_probability needs probabilities, and all {by_votes.height:,} labels by votes are "
-        f"by {', '.join(methods)}, which gives shares of votes. Use min_votes; or name a model such as dawid_skene "
-        f"under `aggregation` of {policy.id}{gold if calibrates else ''}: for items voted on from then on"
+        f"eval set {spec.name}: min_probability needs probabilities, but all {by_votes.height:,} labels by votes are "
+        f"by {', '.join(methods)}, which gives none. Use min_votes; or set `aggregation` of {policy.id} to a model "
+        f"such as dawid_skene{gold if calibrates else ''}. The change holds for items voted on afterwards"
     )
 
 

@@ -39,7 +39,9 @@ def _at_odds(located: Located, i: int, spec: EvalSetSpec) -> list[Problem]:
     """What in a spec cannot be met whatever the data."""
     found = []
     if spec.min_per_stratum > spec.size and "min_per_stratum" in spec.model_fields_set:
-        message = f"min_per_stratum {spec.min_per_stratum:,} is over size {spec.size:,}; no stratum can have so many"
+        message = (
+            f"min_per_stratum {spec.min_per_stratum:,} is larger than size {spec.size:,}; no stratum can have so many"
+        )
         found.append(located.problem(("eval_sets", i, "min_per_stratum"), message))
     for tag in spec.locales or ():
         usual = canonical_locale(tag.replace("_", "-")) if is_locale(tag.replace("_", "-")) else None

@@ -75,7 +75,7 @@ def parse_yaml(text: str, file: str, line_offset: int = 0) -> Located:
             return [build(child, (*path, i), inside) for i, child in enumerate(node.value)]
         line = node.start_mark.line + 1 + line_offset
         if any("\ud800" <= c <= "\udfff" for c in node.value):
-            problems.append(Problem(file, line, "holds half a character (a lone surrogate); write the whole one"))
+            problems.append(Problem(file, line, "holds a lone surrogate escape; write the whole character"))
             return None
         try:
             return constructor.construct_object(node)
@@ -121,17 +121,17 @@ def _too_nested(text: str) -> bool:
 # What the parser says, by how it begins, and what a person can do about it.
 _SAID = {
     "mapping values are not allowed": 'a value holds ": " itself; put the value in quotes, e.g. title: "a: b"',
-    "found character '\\t'": "a tab stands where only spaces may; indent with spaces",
-    "found character": "a value begins with a sign that YAML keeps for itself; put it in quotes",
+    "found character '\\t'": "a tab is used for indentation; use spaces",
+    "found character": "a value begins with a character that YAML reserves; put it in quotes",
     "could not find expected ':'": 'a line is neither "key: value" nor part of a list; is a ":" or a space missing?',
     "found unexpected end of stream": "a quote is opened and not closed",
     "expected ',' or": "a [ or { is not closed, or a comma is missing before this line",
-    "expected <block end>": "this line is indented otherwise than its neighbours, or a quote before it is not closed",
-    "expected the node content": "a value is missing here, or a sign stands where none may",
+    "expected <block end>": "this line is not indented like the lines around it, or a quote before it is not closed",
+    "expected the node content": "a value is missing here, or a character is misplaced",
     "special characters are not allowed": "it holds control characters; save it again as plain UTF-8 text",
     "found unknown escape": "a \\ in double quotes; write \\\\ or use single quotes",
-    "expected a single document": "--- stands in it twice; keep one document a file",
-    "but found another document": "--- stands in it twice; keep one document a file",
+    "expected a single document": "the file has more than one YAML document (---); keep one",
+    "but found another document": "the file has more than one YAML document (---); keep one",
 }
 
 
@@ -203,7 +203,7 @@ def _asked(item: Any, keys: Sequence[str]) -> str:
         "string_too_short": "must not be empty",
         "string_too_long": f"must have at most {limits.get('max_length')} characters",
         "string": "must be text",
-        "too_short": f"must hold at least {limits.get('min_length')}",
+        "too_short": f"must have at least {limits.get('min_length')} entries",
         "too_long": f"must hold at most {limits.get('max_length')}",
         "greater_than_equal": f"must be {limits.get('ge')} or more",
         "greater_than": f"must be more than {limits.get('gt')}",
@@ -216,7 +216,7 @@ def _asked(item: Any, keys: Sequence[str]) -> str:
         "tuple": "must be a list",
     }
     kind = item["type"]
-    return next((asked for start, asked in words.items() if kind.startswith(start)), "is not what belongs here")
+    return next((asked for start, asked in words.items() if kind.startswith(start)), "is not valid here")
 
 
 def _known_keys(model: type[BaseModel], path: tuple[Step, ...]) -> list[str]:

@@ -14,9 +14,7 @@ from moderation_pipelines.wiring.partitions import Days
 from moderation_pipelines.wiring.table_assets import Check, Checked, Made, tables_asset
 
 ACCOUNTING = Check(DROPS.name, "rows_in_equal_rows_out", "accepted + quarantined + duplicates = delivered.")
-ALL_READ = Check(
-    DROPS.name, "every_file_could_be_read", "No file was rejected as a whole, and of every one something went on."
-)
+ALL_READ = Check(DROPS.name, "every_file_could_be_read", "No file was rejected, and of none were all rows quarantined.")
 
 
 def build(days: Days) -> list[Any]:

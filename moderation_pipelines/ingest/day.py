@@ -123,7 +123,7 @@ class FileResult:
         if self.status != "quarantined":
             return self.reason
         rules = ", ".join(f"{rule} {n:,}" for rule, n in sorted(self.rules.items(), key=lambda r: (-r[1], r[0])))
-        return f"not one of its {self.rows:,} rows is sound ({rules}); {rule_words(self.rules.most_common(1)[0][0])}"
+        return f"all {self.rows:,} rows are quarantined ({rules}); {rule_words(self.rules.most_common(1)[0][0])}"
 
 
 @dataclass
@@ -186,7 +186,7 @@ def stage_file(
             raise DropRejected("the file changed while it was read; write to a name ending in .tmp and rename")
     except _TooLong:
         raise UserError(
-            f"{drop.place}: took over {bounds.seconds:,} s to read; take the file away or raise MODERATION_DROP_SECONDS"
+            f"{drop.place}: took over {bounds.seconds:,} s to read; remove the file or raise MODERATION_DROP_SECONDS"
         ) from None
     except (Exception, pl.exceptions.PanicException) as error:  # noqa: BLE001 - the net: whatever a file holds, the others of the day go on
         result.reason = _why_rejected(error, rows)
@@ -211,7 +211,7 @@ class _TooLong(Exception):
 def _refuse_misnamed(met: Collection[str], feed: Feed) -> None:
     """Raises :class:`DropRejected` where a field that decides what a row is has another name."""
     for column, name in columns_unread([n for n in met if len(n) <= SHOWN_VALUE], feed.never_misnamed):
-        raise DropRejected(f'the column "{column}" looks like {name}, which decides what a row is; name it {name}')
+        raise DropRejected(f'the column "{column}" looks like {name}, which tells gold from votes; rename it to {name}')
 
 
 def _why_rejected(error: BaseException, rows: int) -> str:
@@ -233,13 +233,16 @@ def _notes(met: Collection[str], feed: Feed, result: FileResult) -> list[str]:
     # A field that came under its other name is there.
     there = [*names, *(name for name, alias in feed.aliases if alias in met)]
     notes = [
-        f'"{column}" is kept in extra only; if it is {name}, name it so'
+        f'column "{column}" is kept in extra only; rename it to {name} if that is what it holds'
         for column, name in columns_unread(there, known)
     ]
     if lost := sum(n for (column, _), n in result.conversions.items() if column == feed.ordered_by):
-        notes.append(f"{lost:,} values of {feed.ordered_by} cannot be read: repeats among them go by the order of rows")
+        notes.append(
+            f"{feed.ordered_by} could not be read in {lost:,} rows: among repeated votes in them the order in the file "
+            "decides"
+        )
     if result.rows == 0:
-        notes.append("holds no row")
+        notes.append("the file has no rows")
     return notes
 
 
@@ -332,7 +335,7 @@ def _quarantine_conflicts(result: FileResult, feed: Feed, rows: list[int]) -> No
                 # An id of several words may be a text in the wrong column.
                 value=pl.when(pl.col(feed.key).str.contains(r"^[!-~]{1,64}$")).then(feed.key),
                 message=pl.format(
-                    "{} was delivered before on this day with other fields; deliver an item once a day, or a "
+                    "this {} was already delivered on this day with other fields; deliver an item once a day, or a "
                     "corrected file under the same name",
                     pl.lit(feed.key),
                 ),

@@ -9,7 +9,7 @@ from moderation_pipelines.foundation.errors import nearest
 
 HEAD = 4_096
 _ALIKE = 0.7
-SEPARATORS = {";": "semicolons", "\t": "tabs", "|": "bars"}
+SEPARATORS = {";": "semicolons", "\t": "tabs", "|": "vertical bars (|)"}
 _COLUMNS = "item_id, policy, label and rater_id"
 _AS_ROWS = f"; write one JSON object a line with {_COLUMNS} (or item_id and text), and name it .jsonl"
 # What people and tools call a field: asked where a required one is missing, and where an optional one may be meant.
@@ -33,7 +33,7 @@ OTHER_NAMES: Mapping[str, tuple[str, ...]] = {
         "pool": "vendor site team",
         "surface": "channel placement",
         "rationale": "reason explanation",
-        "kind": "vote_kind label_kind annotation_kind is_gold",
+        "kind": "vote_kind label_kind",
     }.items()
 }
 
@@ -122,7 +122,7 @@ def _by_name(name: str, folded: Mapping[str, str]) -> str | None:
 def first_line_is(line: str, required: Collection[str]) -> str | None:
     """What the first line of a CSV file is that lacks required columns, and what to do, where that can be told."""
     if line.casefold().startswith("sep="):
-        return "the first line is Excel's sep=; take it away, and put commas between cells"
+        return "the first line is Excel's sep=; delete that line, and put commas between cells"
     if not line.strip():
         return "the first line is blank; the header has to be the first line"
     if line.startswith("#"):

@@ -14,16 +14,16 @@ RULE_WORDS = {
     "nul_byte": "text holds no NUL character",
     "out_of_range": "numbers lie within their bounds",
     "overlong_id": "ids have at most 256 characters",
-    "overlong_line": "a row stands on a line of its own",
+    "overlong_line": "rows are within the limits of bytes and lines",
     "overlong_name": "labels and other names have at most 256 characters, places and pools 128",
-    "overlong_text": "values have at most a million characters",
+    "overlong_text": "values are within the limit of characters (MODERATION_DROP_CELL)",
     "ragged_row": "every row has as many cells as the header",
     "locale_respelt": "locales are BCP 47 tags: en-US, not en_US",
     "nan_as_missing": "what is missing is left out, not NaN",
     "number_as_text": "ids and labels are text; whole numbers are read as text",
     "time_respelt": "times are ISO 8601, e.g. 2026-11-21T08:30:00Z",
-    "too_deep": "JSON is nested at most 64 levels deep",
-    "too_many_fields": "a row has at most 2,000 fields",
+    "too_deep": "JSON is within the limits of depth (MODERATION_DROP_DEPTH) and of 10,000 lists and objects",
+    "too_many_fields": "rows are within the limit of fields (MODERATION_DROP_COLUMNS)",
     "unknown_kind": "kinds are vote, gold, adjudication and audit",
     "unknown_label": "labels are those of the policy",
     "unknown_policy": "policies are those of prompts/",
@@ -42,5 +42,5 @@ READ_OTHERWISE = ("locale_respelt", "nan_as_missing", "number_as_text", "time_re
 
 def conversion_words(rule: str) -> str:
     """What became of values by a rule of ``conversions``."""
-    done = "read all the same" if rule in READ_OTHERWISE else "null in their column, kept in extra"
+    done = "read and converted" if rule in READ_OTHERWISE else "dropped, kept in extra"
     return f"{rule}: {done} ({rule_words(rule)})"

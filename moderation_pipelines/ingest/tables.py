@@ -34,7 +34,7 @@ DROPS = Table(
             "what became of the file: rejected as a whole; quarantined, every one of its rows; else accepted",
             one_of=("accepted", "quarantined", "rejected"),
         ),
-        "reason": text("reason why nothing of it went on, and how to fix it; null if accepted", nullable=True),
+        "reason": text("reason why no row was accepted, and how to fix it; null if accepted", nullable=True),
         "note": text(
             "what should be known though it was read, such as columns that look misnamed; null without",
             nullable=True,
@@ -67,7 +67,7 @@ QUARANTINE = Table(
 
 CONVERSIONS = Table(
     "conversions",
-    "one rule by which values of a delivered file were read otherwise than written, or nulled",
+    "one conversion rule applied to values of a delivered file",
     ("feed", "drop_date", "drop_file", "column", "rule"),
     {
         "feed": text("feed the file belongs to", one_of=_feeds),
@@ -75,8 +75,8 @@ CONVERSIONS = Table(
         "drop_file": DROP_FILE,
         "column": text("column of the values"),
         "rule": text(
-            "locale_respelt, time_respelt, number_as_text and nan_as_missing were read; by any other rule the value is "
-            "unfit, null in its column and kept in extra"
+            "locale_respelt, time_respelt, number_as_text and nan_as_missing were converted; by any other rule the value was "
+            "dropped and is kept in extra"
         ),
         "n": count("values, of rows that were not quarantined", unit="values", minimum=1),
     },

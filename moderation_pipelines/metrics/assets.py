@@ -102,7 +102,7 @@ def _costs(run: DayRun) -> dict[str, Costs]:
 def _validity(frame: pl.DataFrame) -> dict[str, Any]:
     tested = frame.filter(pl.col("locale").is_null() & pl.col("winning_rate").is_not_null())
     found = {
-        f"{judge} on {policy}": f"as good as {won} of {n} raters" for judge, policy, won, n in
+        f"{judge} on {policy}": f"within the margin of {won} of {n} raters" for judge, policy, won, n in
         tested.select("judge_id", "policy", "n_won", "n_raters").iter_rows()
     }  # fmt: skip
     return found or {"note": "no judge could be tested: too few named raters with votes on the same items"}

@@ -33,15 +33,16 @@ def judge_validity(warehouse: Warehouse, day: date) -> Section | None:
     ]  # fmt: skip
     margin = rows[0]["margin"]
     told = (
-        "Each rater is left out in turn: does the judge agree with the others about as often as the rater, "
-        f"to within {margin:g}? Won: share of raters of whom that can be shown (t tests at a false discovery rate of "
-        ".05); a half or more, and the judge may stand in for a rater on such items. Advantage: how often it agrees "
-        "with the others at least as well. It says nothing of whether raters are right, and holds for the items of the "
-        "releases, unweighted. Raters with fewer than 30 such items are not tested; three are needed. "
+        "Each rater is left out in turn, and judge and rater are compared with the other votes on the same items. "
+        f"Winning rate: share of raters for whom the judge is shown to be at most {margin:g} worse (one-sided t tests, "
+        "false discovery rate .05); at one half or more the judge may replace a rater. Advantage: share of items on "
+        "which the judge agrees with the others at least as well as the rater. It does not say whether raters are "
+        "right, and holds for the items of the releases, unweighted. A rater needs 30 items with a verdict and two "
+        "other votes; three raters are needed. "
         f"Source: {_SOURCE}."
     )
     columns = (
-        "policy", "judge", "locale", "may replace a rater", "won", "raters", "items", "advantage",
+        "policy", "judge", "locale", "may replace a rater", "winning rate", "raters", "items", "advantage",
         "judge and raters agree", "raters agree", "items with votes",
     )  # fmt: skip
     blocks = (Note("judge_validity_how", told), Grid("tests", columns, cells))
@@ -69,16 +70,16 @@ def operating_points(warehouse: Warehouse, day: date) -> Section | None:
         )
         for r in rows
     ]  # fmt: skip
-    columns = ("eval set", "judge", "from", "precision", "recall", "false positive rate", "flagged")
+    columns = ("eval set", "judge", "threshold", "precision", "recall", "false positive rate", "flag rate")
     told = (
-        "If an item were flagged from a probability on. A threshold chosen here looks better here than it is: measure "
-        "it on another release. Every threshold, and by locale: the table operating_points."
+        "Rates if every item with at least this probability of violating were flagged. A threshold chosen here looks "
+        "better here than it is: measure it on another release. All thresholds and locales are in the table operating_points."
     )
     if has_costs:
         told += " Cost: mean of an item, by the policy's kpis.costs."
     grid = Grid("thresholds", (*columns, *(("cost",) if has_costs else ()), "n", "violating"), cells)
     blocks = (Note("operating_points_how", told), grid)
-    return Section("operating_points", "Other thresholds", blocks, (OPERATING_POINTS.name,))
+    return Section("operating_points", "Rates and costs by threshold", blocks, (OPERATING_POINTS.name,))
 
 
 def _said(row: dict[str, Any], name: str, ends: tuple[str, str] | None = None) -> str:

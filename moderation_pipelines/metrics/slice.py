@@ -38,7 +38,7 @@ from moderation_pipelines.stats.ranking import MIN_PER_CLASS
 
 MIN_ITEMS_TO_RESAMPLE = 10
 NO_INTERVAL = "no interval: too few items, or resampling them gives the same value every time"
-NO_COSTS = "no interval: fewer than ten items, or none of a class, so that nothing is known of what its errors cost"
+NO_COSTS = "no interval: fewer than ten items, or no item of one of the two classes"
 CHOSEN_BY_LABEL = (
     "undefined: the slice is chosen by the reference label, so only rates of one label mean anything in it"
 )

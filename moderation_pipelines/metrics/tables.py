@@ -36,7 +36,7 @@ METRICS = Table(
         "slice_value": SLICE_VALUE,
         "metric": text("name of the metric"),
         "value": estimate(
-            "value of the metric, weighted to the frame, -1 to 1 but for expected_cost (unit of the policy's costs); null when undefined"
+            "value of the metric, weighted to the frame, -1 to 1; expected_cost: from 0, in the unit of the policy's costs; null when undefined"
         ),
         "ci_low": low(),
         "ci_high": high(),
@@ -150,14 +150,17 @@ OPERATING_POINTS = Table(
         "n": count("items with a probability", unit="items"),
         "n_positive": count("of them those whose reference label violates", unit="items"),
         "n_flagged": count("of them those that are flagged", unit="items"),
-        "n_missing": count("items without a probability, in no value but the cost of a review", unit="items"),
+        "n_missing": count(
+            "items without a probability; they count in expected_cost only, and only where a review has a cost",
+            unit="items",
+        ),
         "drop_date": SCORED_DAY.with_(meaning="day it was computed for"),
     },
 )
 
 JUDGE_VALIDITY = Table(
     "judge_validity",
-    "one judge on the items of a policy's releases, or one locale of them: may it replace a rater?",
+    "one judge compared with each rater of a policy, on the items of its releases or one locale of them",
     ("policy", "locale", "judge_id", "drop_date"),
     {
         "policy": POLICY,
@@ -169,7 +172,7 @@ JUDGE_VALIDITY = Table(
         "ci_low": low_share("95 % Clopper-Pearson interval over raters"),
         "ci_high": high_share("95 % Clopper-Pearson interval over raters"),
         "may_replace": flag("whether winning_rate is a half or more; null with it", nullable=True),
-        "margin": share("how much less often than a rater the judge may agree with the others", nullable=False),
+        "margin": share("largest tolerated shortfall of the judge's advantage behind the rater's", nullable=False),
         "n_raters": count("named raters that were tested", unit="raters"),
         "n_won": count("of them those the judge does as well as", unit="raters"),
         "n_items": count("different items of these tests", unit="items"),

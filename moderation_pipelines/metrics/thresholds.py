@@ -8,7 +8,7 @@ from moderation_pipelines.policies.policy import Strict
 
 
 class MetricsThresholds(Strict):
-    """``replacement_margin``: how much less often than a rater a judge may agree with the others and still replace one.
+    """``replacement_margin``: largest tolerated shortfall of a judge's advantage behind a rater's.
 
     Calderon, Reichart & Dror (2025) give .2 for experts, .15 for trained raters, .1 for crowds.
     """

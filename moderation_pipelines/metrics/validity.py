@@ -58,10 +58,9 @@ def replacement_test(
 
     ``item``, ``rater`` (-1: anonymous) and ``label`` of every vote; ``judged``: the judge's label per item, -1 without.
     Of every vote by a named rater with two other votes or more: how well do the rater's label and the judge's agree
-    with the others (share equal; of ordered labels minus the root mean square distance in ranks)? The judge's advantage
-    over a rater is how often it does as well or better, less how often the rater does. A rater with 30 such items is
-    tested: is the advantage above minus ``margin`` (one-sided t), at a false discovery rate of .05
-    (Benjamini-Yekutieli)?
+    with the others (share equal; of ordered labels minus the root mean square distance in ranks)? A rater with 30
+    such items is tested: is the share of items on which the judge does at least as well, minus the share on which the
+    rater does, above minus ``margin`` (one-sided t), at a false discovery rate of .05 (Benjamini-Yekutieli)?
     Source: Calderon, Reichart & Dror (2025), The Alternative Annotator Test for LLM-as-a-Judge, ACL.
     """
     counts = np.zeros((len(judged), n_labels))
@@ -194,8 +193,8 @@ def _row(v: Validity) -> dict[str, object]:
     note = None
     if v.winning_rate is None:
         note = (
-            f"not tested: {v.n_raters} named raters have {MIN_ITEMS} of the judge's items with {MIN_OTHERS} other "
-            f"votes or more; {MIN_RATERS} are needed"
+            f"not tested: raters with {MIN_ITEMS} items that have a verdict and {MIN_OTHERS} other votes: {v.n_raters} "
+            f"of the {MIN_RATERS} needed"
         )
     return {
         "winning_rate": v.winning_rate, "ci_low": v.interval.low, "ci_high": v.interval.high,

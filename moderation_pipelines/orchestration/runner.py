@@ -198,7 +198,7 @@ def run_line(
         .to_dicts()
     ):
         place = f"{row['feed']}/{row['drop_date']}/{row['drop_file']}"
-        summary.failed.append(Failed(row["drop_date"], "ingest", f"{place}: rejected: {row['reason']}"))
+        summary.failed.append(Failed(row["drop_date"], "ingest", f"{place}: {row['status']}: {row['reason']}"))
     summary.notices += _kept_files(pipeline, chosen)
     stale = stale_days(pipeline.warehouse, all_tables(), [CONSENSUS])
     if stale:

@@ -217,8 +217,8 @@ def _against_the_order(located: Located, labels: list[Any]) -> list[Problem]:
     for (_, before, high), (i, label, low) in pairwise(known):
         if low < high:
             message = (
-                f'severity falls from {high} ("{before}") to {low} ("{label}"), but the labels are in order; put them '
-                "from least to most severe, or mend the severities"
+                f'severity falls from {high} ("{before}") to {low} ("{label}"), but the scale is ordered; list '
+                "labels from least to most severe, or correct the severities"
             )
             found.append(located.problem(("labels", i), message))
     return found

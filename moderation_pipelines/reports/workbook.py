@@ -18,7 +18,7 @@ _SHEETS = {
     "what to do": "what the numbers ask for, most urgent first",
     "drops": "files delivered on the day",
     "quarantine": "rules broken in the window",
-    "conversions": "values read otherwise or left out in the window",
+    "conversions": "values converted or dropped in the window",
     "agreement": "every coefficient, slice and interval",
     "methods": "aggregation methods measured on gold",
     "disagreements": "pairs of labels raters confuse",
