@@ -73,7 +73,8 @@ def operating_points(warehouse: Warehouse, day: date) -> Section | None:
     columns = ("eval set", "judge", "threshold", "precision", "recall", "false positive rate", "flag rate")
     told = (
         "Rates if every item with at least this probability of violating were flagged. A threshold chosen here looks "
-        "better here than it is: measure it on another release. All thresholds and locales are in the table operating_points."
+        "better here than it is: measure it on another release. All thresholds and locales are in the table "
+        "operating_points."
     )
     if has_costs:
         told += " Cost: mean of an item, by the policy's kpis.costs."
