@@ -133,6 +133,7 @@ def test_every_daily_asset_of_an_old_day_gives_its_rows_again(old: SmallHome) ->
     old.write("prompts/harassment/eval_sets.yaml", "eval_sets: [{name: other}]\n")
     daily = [t.name for t in all_tables().values() if t.daily and t is not CANARIES]
     made_by_one_step = {
+        "consensus_methods": ("consensus_methods", "reliability"),
         "drops": ("drops", "quarantine", "conversions", "content", "votes"),
         "scores": ("scores", "judge_runs"),
     }
@@ -276,7 +277,9 @@ def test_a_broken_policy_fails_alone_and_is_taken_up_when_it_is_mended(small: Sm
     sound = (small.home.prompts / "levels/policy.yaml").read_text()
     small.write("prompts/levels/policy.yaml", sound.replace("scale: ordinal", "scale: ordinl"))
     done = run_line(small.home, small.settings)
-    assert [(f.step, "ordinl" in f.message) for f in done.failed] == [("home_files", True)]
+    # The file whose every vote waits for the policy is told beside it.
+    assert sorted((f.step, "ordinl" in f.message) for f in done.failed) == [("home_files", True), ("ingest", False)]
+    assert "unusable_policy" in next(f.message for f in done.failed if f.step == "ingest")
     assert set(small.warehouse.scan(CONSENSUS).collect()["policy"]) == {"harassment"}
     assert small.warehouse.scan(METRICS).collect().height > 20
     broken = [t.name for t in recorded(small.warehouse, DAY) if t.version == UNUSABLE]
