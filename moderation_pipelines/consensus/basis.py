@@ -27,7 +27,7 @@ def basis_of_method(method: Method) -> str:
 
 
 def bases_in_words(counts: Mapping[str, int]) -> str:
-    """How many labels rest on what, in words: ``17 by an authority, 36 calibrated on gold``."""
+    """How many labels rest on what, in words: ``17 by gold or adjudication, 36 calibrated on gold``."""
     return ", ".join(f"{counts[basis]:,} {IN_WORDS[basis]}" for basis in BASES if counts.get(basis))
 
 

@@ -28,7 +28,9 @@ class Calibration:
 
     def applied(self, evidence: FloatArray) -> FloatArray:
         """Probabilities, items x labels, from :func:`evidence_of`."""
-        return _softmax(self.slope * evidence + np.array(self.shifts))
+        from scipy.special import softmax
+
+        return np.asarray(softmax(self.slope * evidence + np.array(self.shifts), axis=1))
 
 
 def evidence_of(posterior: FloatArray, votes: IntArray | None) -> FloatArray:
@@ -49,20 +51,20 @@ def calibrated_on(evidence: FloatArray, truth: IntArray) -> Calibration:
     (2017), ICML, 1321-1330 (temperature and bias); Platt (1999). Newton steps that never raise the
     loss, which is convex.
     """
+    from scipy.special import log_softmax, softmax
+
     n, k = evidence.shape
     theta = start = np.concatenate([[1.0], np.zeros(k)])
     hit = np.zeros((n, k))
     hit[np.arange(n), truth] = 1
 
     def loss(theta: FloatArray) -> float:
-        scores = theta[0] * evidence + theta[1:]
-        top = scores.max(axis=1)
-        total = np.log(np.exp(scores - top[:, None]).sum(axis=1)) + top - scores[np.arange(n), truth]
-        return float(total.sum() + ((theta - start) ** 2).sum() / 2)
+        log_p = log_softmax(theta[0] * evidence + theta[1:], axis=1)
+        return float(((theta - start) ** 2).sum() / 2 - log_p[np.arange(n), truth].sum())
 
     now = loss(theta)
     for _ in range(_STEPS):
-        p = _softmax(theta[0] * evidence + theta[1:])
+        p = softmax(theta[0] * evidence + theta[1:], axis=1)
         off = p - hit
         gradient = np.concatenate([[(off * evidence).sum()], off.sum(axis=0)]) + (theta - start)
         centred = evidence - (p * evidence).sum(axis=1, keepdims=True)
@@ -135,8 +137,3 @@ def calibration_of(
 
 def _log_loss(p: FloatArray, truth: IntArray) -> float:
     return float(-np.log(np.maximum(p[np.arange(len(truth)), truth], _LEAST)).mean())
-
-
-def _softmax(x: FloatArray) -> FloatArray:
-    raised = np.exp(x - x.max(axis=1, keepdims=True))
-    return raised / raised.sum(axis=1, keepdims=True)

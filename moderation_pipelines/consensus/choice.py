@@ -108,7 +108,8 @@ def measure_methods(
     # What the fold of each gold item is labelled by, had the method been chosen without that fold.
     nested = _nested(labels, right, known, methods) if choice.is_by_gold else None
     unseen = labels[chosen][0]
-    source, method = basis_of_method(METHODS[chosen]), METHODS[chosen]
+    method = METHODS[chosen]
+    source = basis_of_method(method)
     calibration, bins = calibration_of(
         source, unseen.posterior[known], votes.votes[known] if source == VOTE_SHARE else None,
         unseen.label[known], truth, FOLDS if method.calibrates else 0,

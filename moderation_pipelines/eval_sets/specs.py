@@ -10,7 +10,7 @@ from pydantic import Field, ValidationError
 from moderation_pipelines.foundation.errors import Problem, UserError
 from moderation_pipelines.foundation.home import Home
 from moderation_pipelines.foundation.located_yaml import Located, model_problems, parse_yaml, read_text
-from moderation_pipelines.ingest.fields import canonical_locale, is_locale
+from moderation_pipelines.ingest.fields import usual_locale
 from moderation_pipelines.policies.policy import IDENTIFIER, Policies, Strict, usable_policies
 
 
@@ -44,7 +44,7 @@ def _at_odds(located: Located, i: int, spec: EvalSetSpec) -> list[Problem]:
         )
         found.append(located.problem(("eval_sets", i, "min_per_stratum"), message))
     for tag in spec.locales or ():
-        usual = canonical_locale(tag.replace("_", "-")) if is_locale(tag.replace("_", "-")) else None
+        usual = usual_locale(tag)
         if usual != tag:
             hint = f'; did you mean "{usual}"?' if usual else "; locales are BCP 47 tags, e.g. en, pt-BR"
             found.append(located.problem(("eval_sets", i, "locales"), f'locale "{tag}" matches nothing{hint}'))

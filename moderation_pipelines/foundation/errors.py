@@ -56,7 +56,7 @@ def nearest(word: str, known: Iterable[str], cutoff: float = _NEAR) -> str | Non
     """The known word closest to a misspelt one, or None if none is close. One that differs in case, spaces or signs
     only goes first. Of very many the first are compared."""
     known = list(islice(known, _COMPARED))
-    for fold in (str.casefold, _letters):
+    for fold in (str.casefold, folded):
         same = [k for k in known if fold(k) == fold(word) and fold(word)]
         if same:
             return same[0]
@@ -64,7 +64,8 @@ def nearest(word: str, known: Iterable[str], cutoff: float = _NEAR) -> str | Non
     return found[0] if found else None
 
 
-def _letters(word: str) -> str:
+def folded(word: str) -> str:
+    """A name without case, spaces and signs: what names that mean the same have in common."""
     return "".join(c for c in word.casefold() if c.isalnum())
 
 

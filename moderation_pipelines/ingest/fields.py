@@ -150,17 +150,16 @@ def locale(value: Any) -> Any:
     text = _text(value)
     if text == "":
         return None
-    if _LOCALE.fullmatch(text):
-        return canonical_locale(text)
-    mended = text.strip().replace("_", "-")
-    if _LOCALE.fullmatch(mended):
-        return Mended(canonical_locale(mended), "locale_respelt")
-    raise Unfit("bad_locale", f"{masked(text)} is not a BCP 47 tag; e.g. en, pt-BR")
+    usual = usual_locale(text)
+    if usual is None:
+        raise Unfit("bad_locale", f"{masked(text)} is not a BCP 47 tag; e.g. en, pt-BR")
+    return usual if _LOCALE.fullmatch(text) else Mended(usual, "locale_respelt")
 
 
-def is_locale(text: str) -> bool:
-    """Whether a text is a BCP 47 tag."""
-    return _LOCALE.fullmatch(text) is not None
+def usual_locale(text: str) -> str | None:
+    """The BCP 47 tag a text means, in its usual case, ``en_US`` as ``en-US``; None if it is no tag."""
+    tag = text.strip().replace("_", "-")
+    return canonical_locale(tag) if _LOCALE.fullmatch(tag) else None
 
 
 def canonical_locale(tag: str) -> str:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 from collections.abc import Collection, Iterable, Mapping
 
-from moderation_pipelines.foundation.errors import nearest
+from moderation_pipelines.foundation.errors import folded, nearest
 
 HEAD = 4_096
 _ALIKE = 0.7
@@ -100,22 +100,22 @@ def column_meant(name: str, there: Iterable[str], known: Collection[str] = ()) -
 def columns_unread(there: Iterable[str], known: Collection[str]) -> list[tuple[str, str]]:
     """(column, field) where a column that is not read looks like a known field that is not there."""
     there = list(there)
-    folded = _by_fold(c for c in there if c not in known)
+    by_fold = _by_fold(c for c in there if c not in known)
     missing = (name for name in known if name not in there)
-    return [(found, name) for name in missing if (found := _by_name(name, folded)) is not None]
+    return [(found, name) for name in missing if (found := _by_name(name, by_fold)) is not None]
 
 
 def _by_fold(names: Iterable[str]) -> dict[str, str]:
     """Names by what is left of them without case and signs; of several the first."""
     out: dict[str, str] = {}
     for name in names:
-        out.setdefault(_folded(name), name)
+        out.setdefault(folded(name), name)
     return out
 
 
-def _by_name(name: str, folded: Mapping[str, str]) -> str | None:
+def _by_name(name: str, by_fold: Mapping[str, str]) -> str | None:
     """The column that has a field's name but for case and signs, or another name of it."""
-    found = (folded.get(_folded(other)) for other in (name, *OTHER_NAMES.get(name, ())))
+    found = (by_fold.get(folded(other)) for other in (name, *OTHER_NAMES.get(name, ())))
     return next((f for f in found if f is not None), None)
 
 
@@ -128,12 +128,8 @@ def first_line_is(line: str, required: Collection[str]) -> str | None:
     if line.startswith("#"):
         return "the first line is a comment; the header has to be the first line"
     for separator, word in SEPARATORS.items():
-        cells = {_folded(cell) for cell in line.split(separator)}
-        named = any(_folded(name) in cells for name in required)
+        cells = {folded(cell) for cell in line.split(separator)}
+        named = any(folded(name) in cells for name in required)
         if line.count(separator) and (named or (line.count(separator) > 1 and "," not in line)):
             return f"cells are separated by {word}; save the file with commas between them"
     return None
-
-
-def _folded(name: str) -> str:
-    return "".join(c for c in name.casefold() if c.isalnum())

@@ -13,6 +13,7 @@ import zlib
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, replace
+from functools import cached_property
 from pathlib import Path
 from typing import IO, Any, cast
 
@@ -80,10 +81,15 @@ class Source:
     known: tuple[str, ...] = ()
     ending: str = ""
 
+    @cached_property
+    def size(self) -> int:
+        """Bytes as delivered."""
+        return store.size(self.path)
+
     @property
     def allowed(self) -> int:
         """Bytes it may have when it is read."""
-        return min(self.bounds.bytes, max(FREE_BYTES, self.bounds.expansion * store.size(self.path)))
+        return min(self.bounds.bytes, max(FREE_BYTES, self.bounds.expansion * self.size))
 
     @contextmanager
     def plain(self) -> Iterator[io.BufferedReader]:
@@ -102,8 +108,9 @@ class Source:
             start = stream.peek(HEAD)[:HEAD]
             if not start:
                 raise DropRejected(_EMPTY)
-            if (what := what_it_is(start, self.ending)) is not None:
-                twice = self.packed and what.startswith("packed by")
+            # Of a plain file that was asked before any reader.
+            if self.packed and (what := what_it_is(start, self.ending)) is not None:
+                twice = what.startswith("packed by")
                 raise DropRejected(f"the file is {'packed twice; pack it once' if twice else what}")
             if start[:3] == b"\xef\xbb\xbf":
                 stream.read(3)
@@ -112,13 +119,11 @@ class Source:
     def too_large(self, rows: int, size: int) -> str | None:
         """Which bound so many rows with so many bytes break; None if none. What a few bytes stand for has no end, so
         both are counted against the size of the file too."""
-        packed = store.size(self.path)
         if rows > self.bounds.rows:
             return f"the file has over {self.bounds.rows:,} rows; divide it, or raise MODERATION_DROP_ROWS"
-        if rows > FREE_ROWS + ROWS_PER_BYTE * packed:
-            return (
-                f"{packed:,} bytes stand for over {rows - 1:,} rows: such rows cannot each hold an id; write it again"
-            )
+        if rows > FREE_ROWS + ROWS_PER_BYTE * self.size:
+            told = f"{self.size:,} bytes stand for over {rows - 1:,} rows"
+            return f"{told}: such rows cannot each hold an id; write it again"
         if size > self.allowed:
             return _too_much(self)
         return None
@@ -128,7 +133,7 @@ def _too_much(source: Source) -> str:
     if source.allowed == source.bounds.bytes:
         return f"the file has over {source.bounds.bytes:,} bytes; divide it, or raise MODERATION_DROP_BYTES"
     return (
-        f"{store.size(source.path):,} bytes stand for over {source.allowed:,}, which is more than "
+        f"{source.size:,} bytes stand for over {source.allowed:,}, which is more than "
         f"{source.bounds.expansion} times as many; deliver it less packed, or raise MODERATION_DROP_EXPANSION"
     )
 
@@ -244,9 +249,9 @@ def _check_whole(source: Source) -> None:
     path = source.path
     if not store.is_regular_file(path):
         raise DropRejected("not a regular file; deliver the file itself, not a link")
-    if store.size(path) == 0:
+    if source.size == 0:
         raise DropRejected(_EMPTY)
-    if store.size(path) > source.bounds.bytes:
+    if source.size > source.bounds.bytes:
         raise DropRejected(_too_much(replace(source, bounds=replace(source.bounds, expansion=1 << 40))))
     if not source.packed and (what := what_it_is(_head(path), source.ending)) is not None:
         raise DropRejected(f"the file is {what}")

@@ -157,8 +157,7 @@ def _misspelt(name: str, fields: dict[str, Any], known: Collection[str], found: 
 
 
 def _extra(row: RawRow, feed: Feed, known: Collection[str], nulled: Collection[str]) -> str | None:
-    other = {k: v for k, v in row.fields.items() if (k not in known or k in nulled) and v is not None}
-    other = {k: _kept(v) for k, v in other.items()}
+    other = {k: _kept(v) for k, v in row.fields.items() if (k not in known or k in nulled) and v is not None}
     for name, alias in feed.aliases:
         if row.fields.get(name) is not None and row.fields.get(alias) is not None:
             other[alias] = row.fields[alias]

@@ -21,7 +21,7 @@ import pyarrow as pa
 import pyarrow.csv as pa_csv
 import pyarrow.parquet as pq
 
-from moderation_pipelines.foundation.errors import UserError, did_you_mean, nearest
+from moderation_pipelines.foundation.errors import UserError, did_you_mean, folded, nearest
 from moderation_pipelines.ingest.feed import FEEDS
 from moderation_pipelines.ingest.fields import Unfit, timestamp
 from moderation_pipelines.ingest.reading import DropRejected, RawRow, checked_header, read_rows, reader_for
@@ -129,9 +129,6 @@ def _plain_texts(scan: pl.LazyFrame) -> pl.LazyFrame:
 
 def _near_misses(there: Sequence[str], wanted: Sequence[str]) -> list[str]:
     """Notes on columns that are nearly one that is read. Raises ValueError where only case or signs differ."""
-
-    def folded(name: str) -> str:
-        return "".join(c for c in name.casefold() if c.isalnum())
 
     others = [name for name in there if name not in wanted]
     notes = []

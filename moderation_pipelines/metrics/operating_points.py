@@ -15,7 +15,7 @@ from moderation_pipelines.metrics.costs import EXPECTED_COST, cost_per_item
 from moderation_pipelines.metrics.daily import scored_slices
 from moderation_pipelines.metrics.metric import METRIC_KINDS, denominator, of_sums
 from moderation_pipelines.metrics.scored import Scored
-from moderation_pipelines.metrics.slice import drawn_sums
+from moderation_pipelines.metrics.slice import drawn_sums, estimated
 from moderation_pipelines.metrics.tables import OPERATING_POINTS
 from moderation_pipelines.policies.policy import Costs
 from moderation_pipelines.stats.intervals import (
@@ -24,7 +24,6 @@ from moderation_pipelines.stats.intervals import (
     around,
     percentile_interval,
     weights_differ,
-    wilson_interval,
 )
 
 THRESHOLDS = tuple(round(k / 20, 2) for k in range(1, 20))
@@ -87,19 +86,17 @@ def _measured(
 ) -> Iterator[tuple[str, float, Interval]]:
     sums = confusion_sums(at.weight[None, :], at.truth, at.flagged)
     points = of_sums(sums)
-    drawn = drawn_sums(at, replicates, seed) if costs is not None or weights_differ(at.weight) else None
-    draws = of_sums(drawn) if drawn is not None and weights_differ(at.weight) else {}
+    by_draws = weights_differ(at.weight)
+    drawn = drawn_sums(at, replicates, seed) if by_draws or costs is not None else {}
+    draws = of_sums(drawn) if by_draws else {}
     for name in RATES:
-        value = float(points[name][0])
-        if np.isnan(value):
-            continue
-        if draws:
-            yield name, value, around(value, percentile_interval(draws[name]))
-        else:
-            n = float(denominator(METRIC_KINDS[name], at.judged).sum())
-            yield name, value, around(value, wilson_interval(value * n, n))
-    if costs is not None and drawn is not None:
+        value, metric = float(points[name][0]), METRIC_KINDS[name]
+        if not np.isnan(value):
+            part = at.where(denominator(metric, at.judged))
+            yield name, value, around(value, estimated(metric, value, part, draws).interval)
+    if costs is not None:
         value = float(cost_per_item(sums, costs, missing)[0])
-        both = 0 < at.truth.sum() < len(at.truth)
-        found = percentile_interval(cost_per_item(drawn, costs, missing)) if both else UNDEFINED
-        yield EXPECTED_COST, value, around(value, found) if both else found
+        if 0 < at.truth.sum() < len(at.truth):
+            yield EXPECTED_COST, value, around(value, percentile_interval(cost_per_item(drawn, costs, missing)))
+        else:
+            yield EXPECTED_COST, value, UNDEFINED

@@ -88,7 +88,7 @@ def slice_metrics(
         mask = denominator(metric, judged.judged)
         part = judged.where(mask)
         counted = Counted(int(mask.sum()), effective_sample_size(part.weight), n_positive, n_missing)
-        estimate = _estimate(metric, value, part, draws)
+        estimate = estimated(metric, value, part, draws)
         wider = _with_labels(estimate.interval, relabelled, name, counted.n)
         out.append(_row(metric, value, estimate, wider, counted, _worst_case(metric, scored)))
     if costs is not None:
@@ -206,8 +206,11 @@ def _why_undefined(metric: Metric, n: int) -> str:
     return "undefined: " + (metric.undefined or ("no item has a verdict" if n == 0 else "no data"))
 
 
-def _estimate(metric: Metric, value: float, part: Scored, draws: Draws) -> Estimate:
-    """``draws``: bootstrap draws of what is no rate where all weights are equal, else Beta draws of every metric."""
+def estimated(metric: Metric, value: float, part: Scored, draws: Draws) -> Estimate:
+    """The interval of a metric of labels on the items of its denominator.
+
+    ``draws``: bootstrap draws of what is no rate where all weights are equal, else Beta draws of every metric.
+    """
     if np.isnan(value):
         return Estimate(UNDEFINED)
     if any(known.is_rate and name in draws for name, known in label_metrics().items()):

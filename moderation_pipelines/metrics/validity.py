@@ -122,16 +122,16 @@ def _agreements(
     with_judge = c[np.arange(len(c)), judged[here]] / n
     among = (c * (c - 1)).sum(axis=1) / (n * (n - 1))
     return (
-        float(with_judge.mean()), _around_mean(with_judge, 0.0, 1.0),
-        float(among.mean()), _around_mean(among, 0.0, 1.0), len(c),
+        float(with_judge.mean()), _around_mean(with_judge),
+        float(among.mean()), _around_mean(among), len(c),
     )  # fmt: skip
 
 
-def _around_mean(x: FloatArray, low: float = 0.0, high: float = 1.0) -> Interval:
+def _around_mean(x: FloatArray) -> Interval:
     if len(x) < 2:
         return UNDEFINED
     se = float(x.std(ddof=1) / np.sqrt(len(x)))
-    return t_interval(float(x.mean()), se, len(x) - 1, low=low, high=high)
+    return t_interval(float(x.mean()), se, len(x) - 1, low=0.0, high=1.0)
 
 
 def judge_validity_table(
@@ -170,12 +170,12 @@ def _of_policy(
     asked = scores.filter(
         (pl.col("policy") == policy.id) & (pl.col("outcome") == "verdict") & pl.col("label").is_in(policy.label_ids)
     ).join(names, on=["eval_set", "version"], how="semi", maintain_order="left")
+    locales = sorted(items["locale"].drop_nulls().unique())
     rows = []
     for judge_id in sorted(asked["judge_id"].unique()):
         said = asked.filter(pl.col("judge_id") == judge_id).unique("item_id", keep="first", maintain_order=True)
         joined = items.join(said.select("item_id", "label"), on="item_id", how="left", maintain_order="left")
         judged = joined["label"].replace_strict(code, default=-1, return_dtype=pl.Int64).fill_null(-1).to_numpy()
-        locales = sorted(items["locale"].drop_nulls().unique())
         for locale in (None, *locales) if len(locales) > 1 else (None,):
             here = (
                 np.ones(len(judged), bool)

@@ -60,17 +60,23 @@ def _parsed(line: bytes) -> Any:
     try:
         value = orjson.loads(line)
     except orjson.JSONDecodeError:
-        if not _NO_NUMBER.search(line):
-            raise
-        try:
-            value = json.loads(line, parse_int=_whole)
-            orjson.dumps(json.dumps(value, ensure_ascii=False))  # refuses half surrogate pairs
-        except (ValueError, TypeError):
-            value = None
+        value = _with_odd_numbers(line)
         if value is None:
             raise
         return value
     return json.loads(line, parse_int=_whole) if _LONG_NUMBER.search(line) else value
+
+
+def _with_odd_numbers(line: bytes) -> Any:
+    """What a line holds that is JSON but for NaN, infinities and numbers beyond a float; None if it is not that."""
+    if not _NO_NUMBER.search(line):
+        return None
+    try:
+        value = json.loads(line, parse_int=_whole)
+        orjson.dumps(json.dumps(value, ensure_ascii=False))  # refuses half surrogate pairs
+    except (ValueError, TypeError):
+        return None
+    return value
 
 
 def _whole(digits: str) -> int | str:

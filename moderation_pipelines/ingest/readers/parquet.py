@@ -27,7 +27,9 @@ LIST_VALUES = 20_000_000
 DENSE_BYTES = 8 * BATCH_BYTES
 _DAMAGED = "not a valid Parquet file, or damaged; write it again"
 _DAMAGED_ERRORS = (ValueError, LookupError, OverflowError, MemoryError)
-_CELL_ERRORS = (UnicodeDecodeError, ValueError, OverflowError, LookupError, NotImplementedError, pa.ArrowException)
+# What Arrow raises for a cell that Python has no value for: bytes that are no text and times out of range (ValueError,
+# OverflowError), time zones nobody knows (LookupError), types without a Python value.
+_CELL_ERRORS = (ValueError, OverflowError, LookupError, NotImplementedError, pa.ArrowException)
 
 
 def parquet_rows(source: Source, required: Sequence[str], batch_rows: int) -> Iterator[list[RawRow]]:
