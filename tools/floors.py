@@ -15,7 +15,7 @@ import grimp
 from moderation_pipelines.orchestration.stages import CLOSING, STAGES
 
 PACKAGE = "moderation_pipelines"
-BELOW = ("foundation", "stats", "tables", "rendering", "auditing", "wiring")
+BELOW = ("foundation", "stats", "similarity", "tables", "rendering", "auditing", "wiring")
 ABOVE = ("fake_endpoint", "sample", "orchestration", "definitions", "cli")
 # From the ground up.
 FLOORS = (*BELOW, *STAGES, *CLOSING, *ABOVE)
