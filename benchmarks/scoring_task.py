@@ -40,7 +40,7 @@ SYSTEM = 'You judge one item against one policy. "label": one of ["fine", "bad"]
 
 def template(url: str) -> RequestTemplate:
     judge, endpoint = Judge(endpoint="e", model="m", max_tokens=60), Endpoint(base_url=url)
-    return request_template("chat", judge, profile_of(endpoint), Prompt("p", "v1", SYSTEM, 0), LABELS, "bench")
+    return request_template("chat", judge, profile_of(endpoint), Prompt("p", "v1", SYSTEM), LABELS, "bench")
 
 
 def items(n: int) -> Iterator[list[Item]]:
@@ -203,9 +203,7 @@ def task_of(folder: str) -> ScoringTask:
     labels = tuple(Label(id=i, definition=i, violating=i in LABELS.violating) for i in LABELS.ids)
     policy = Policy(id="p", title="p", version="1", labels=labels, definition="d")
     release = Release("bench", "v0001", Path(folder))
-    return ScoringTask(
-        "j", judge, endpoint, release, policy, Prompt("p", "v1", SYSTEM, 0), profile=profile_of(endpoint)
-    )
+    return ScoringTask("j", judge, endpoint, release, policy, Prompt("p", "v1", SYSTEM), profile=profile_of(endpoint))
 
 
 def fill(n: int, folder: str) -> None:

@@ -32,7 +32,7 @@ from moderation_pipelines.prompting.prompts import Prompt
 
 LABELS = LabelSet(("fine", "bad"), frozenset({"bad"}))
 DAY = date(2026, 3, 2)
-PROMPT = Prompt("p", "v1", 'Judge. "label": one of ["fine", "bad"]\n', 0)
+PROMPT = Prompt("p", "v1", 'Judge. "label": one of ["fine", "bad"]\n')
 Answered = tuple[int, Any, dict[str, str]]
 
 

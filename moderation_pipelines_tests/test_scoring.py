@@ -125,7 +125,7 @@ def test_identity_covers_all_that_is_asked_and_nothing_of_how() -> None:
         template(endpoint=Endpoint(base_url="http://127.0.0.1:9/v1", json_schema=True)),
         template(endpoint=Endpoint(base_url="http://127.0.0.1:9/v1", api="responses")),
         request_template("chat", judge, profile, PROMPT, labels, "here"),
-        request_template("chat", judge, profile, Prompt("p", "v2", "Judge well.", 0), LABELS, "here"),
+        request_template("chat", judge, profile, Prompt("p", "v2", "Judge well."), LABELS, "here"),
     ]  # fmt: skip
     keys = [base, *(key(t) for t in others), template().key(template().item("text", "context"))]
     assert len(set(keys)) == len(keys)

@@ -136,6 +136,7 @@ def _print_results(home: Home, day: date) -> None:
     from moderation_pipelines.consensus.labels import chosen_methods
     from moderation_pipelines.consensus.tables import CONSENSUS_METHODS
     from moderation_pipelines.metrics.tables import METRICS
+    from moderation_pipelines.metrics.unlike import UNLIKE, WORDS, leading
     from moderation_pipelines.rendering.pages import decimal, span
     from moderation_pipelines.tables.warehouse import Warehouse
 
@@ -164,12 +165,13 @@ def _print_results(home: Home, day: date) -> None:
         ],
         right=(1, 2, 4, 5),
     )
-    scored = warehouse.scan(METRICS, [day]).filter(
-        pl.col("slice") == "all", pl.col("metric").is_in(["precision", "recall", "f1"])
+    scored = leading(warehouse.scan(METRICS, [day]).collect()).filter(
+        pl.col("metric").is_in(["precision", "recall", "f1"])
     )
     judged: dict[tuple[str, str], dict[str, Any]] = {}
-    for r in scored.collect().to_dicts():
-        judged.setdefault((f"{r['eval_set']} {r['version']}", r["judge_id"]), {})[r["metric"]] = r
+    for r in scored.to_dicts():
+        learnt = " †" if r["slice"] == UNLIKE else ""
+        judged.setdefault((f"{r['eval_set']} {r['version']}", f"{r['judge_id']}{learnt}"), {})[r["metric"]] = r
     if judged:
         out.print("\n[bold]Judges[/bold]")
         print_table(
@@ -187,6 +189,8 @@ def _print_results(home: Home, day: date) -> None:
             ],
             right=(2, 3, 4, 6, 7),
         )
+    if any(judge.endswith("†") for _, judge in judged):
+        out.print(f"† {WORDS}; all items: the report, or `modpipe sql` on metrics")
 
 
 def _print_rows(home: Home, days: Sequence[date]) -> None:

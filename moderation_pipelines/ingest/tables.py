@@ -101,6 +101,13 @@ CONTENT = Table(
         "views": count("times seen; null when not given", nullable=True, may_null=True),
         "media_uri": text("address of attached media; null without", nullable=True, may_null=True, holds_text=True),
         "author_key": text("pseudonym of the author; null when not given", nullable=True, about="author"),
+        "group_key": text(
+            "what the item was made from, such as a template or an original, the same for all made from it; null when not "
+            "given",
+            nullable=True,
+            added=True,
+        ),
+        "conversation_id": text("conversation the item is part of; null when not given", nullable=True, added=True),
         "decision": text("the production decision; null when not given", nullable=True),
         "decision_by": text("who or what decided; null when not given", nullable=True),
         "purposes": texts("what the item may be used for; null when not given", nullable=True),

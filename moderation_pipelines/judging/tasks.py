@@ -7,7 +7,7 @@ from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field, replace
 from datetime import date
-from typing import Any, TypeVar
+from typing import Any, Literal, TypeVar
 
 import polars as pl
 
@@ -47,6 +47,15 @@ class Asked:
         return self.made[name]
 
 
+@dataclass(frozen=True)
+class Learnt:
+    """Items of this home a judge learnt something from. ``item_ids``: one per text; empty where it is no item."""
+
+    used_as: Literal["trained", "shown", "calibrated"]
+    texts: tuple[str, ...]
+    item_ids: tuple[str, ...]
+
+
 class JudgeKind(ABC):
     """A kind of judge. What is not overridden describes one that is asked at an OpenAI-compatible endpoint.
 
@@ -61,6 +70,16 @@ class JudgeKind(ABC):
     @abstractmethod
     def tasks(self, asked: Asked, release: Release, policy: Policy) -> tuple[list[ScoringTask], list[str]]:
         """The tasks of this kind on a release, and notes on what cannot be scored."""
+
+    def learnt(self, task: ScoringTask) -> list[Learnt]:
+        """What the judge learnt of this home before it answers: the examples it is shown, if any.
+
+        What its model was trained on before, nobody here knows.
+        """
+        examples = task.prompt.examples
+        if not examples:
+            return []
+        return [Learnt("shown", tuple(e.text for e in examples), tuple(e.item_id for e in examples))]
 
     def asked(self, task: ScoringTask) -> str:
         """Who is asked, as part of a request's identity."""
@@ -127,6 +146,11 @@ class ScoringTask:
     def labels(self) -> LabelSet:
         clauses = [c.id for c in self.policy.clauses]
         return label_set(self.policy.label_ids, self.policy.violating_labels, clauses)
+
+    @property
+    def learnt(self) -> list[Learnt]:
+        """What the judge learnt of this home."""
+        return self.kind.learnt(self)
 
     def template(self, salt: str = "") -> RequestTemplate:
         """How items are put to the judge. ``salt`` sets apart what is asked again on purpose."""

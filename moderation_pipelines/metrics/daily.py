@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
 from datetime import UTC, date, datetime, time, timedelta
 
 import polars as pl
@@ -20,6 +21,7 @@ from moderation_pipelines.eval_sets.release import Release
 from moderation_pipelines.metrics.scored import Scored
 from moderation_pipelines.metrics.slice import slice_metrics
 from moderation_pipelines.metrics.tables import CHOSEN_BY_LABEL, METRICS, SLICES
+from moderation_pipelines.metrics.unlike import UNLIKE, Learners, too_few, unlike_name
 from moderation_pipelines.policies.policy import Costs
 from moderation_pipelines.stats.intervals import seed_from
 from moderation_pipelines.stats.shrinkage import shrunk_values
@@ -60,6 +62,7 @@ def metrics_table(
     invalid: Mapping[tuple[str, str, str], str] | None = None,
     weigh_missing: bool = False,
     costs: Mapping[str, Costs] | None = None,
+    learners: Learners | None = None,
 ) -> pl.DataFrame:
     """The ``metrics`` rows of ``day``: every judge x release x slice in ``scores``, sorted.
 
@@ -68,19 +71,23 @@ def metrics_table(
     Items without a verdict are in no denominator but prevalence's, which is of the labels; their number and the
     worst-case bounds stand beside. ``weigh_missing``: instead the verdicts of a stratum stand for its missing ones.
     ``invalid`` names runs (judge, eval set, version) with too many of them, and why: their values are null with that
-    note, and only the bounds stand. ``costs``: of errors, per policy that states them.
+    note, and only the bounds stand. ``costs``: of errors, per policy that states them. ``learners``: judges that learnt
+    something; every slicing of theirs stands a second time, of the items unlike anything they learnt, null where fewer
+    than 30 of those are left.
     """
     frames = []
     for release in releases:
         by_judge: dict[str, list[dict[str, object]]] = {}
-        for judge_id, name, value, scored, seed in scored_slices(scores, release):
+        for part in scored_slices(scores, release, SLICES, learners):
             found = slice_metrics(
-                scored, replicates, seed, name in CHOSEN_BY_LABEL, weigh_missing,
-                release.unlabelled_share if name == "all" else 0.0, (costs or {}).get(release.policy),
+                part.scored, replicates, part.seed, part.slicing in CHOSEN_BY_LABEL, weigh_missing,
+                release.unlabelled_share if part.slicing == "all" else 0.0, (costs or {}).get(release.policy),
             )  # fmt: skip
+            if part.why_null is not None:
+                found = [{**row, **dict.fromkeys(_NUMBERS), **_NO_BOUNDS, "note": part.why_null} for row in found]
             named = {"eval_set": release.name, "version": release.version, "policy": release.policy}
-            which = {"judge_id": judge_id, "slice": name, "slice_value": value}
-            by_judge.setdefault(judge_id, []).extend({**named, **which, **row, "shrunk": None} for row in found)
+            which = {"judge_id": part.judge_id, "slice": part.name, "slice_value": part.value}
+            by_judge.setdefault(part.judge_id, []).extend({**named, **which, **row, "shrunk": None} for row in found)
         for rows in by_judge.values():
             frames.append(_shrunk(pl.DataFrame(rows, schema={k: METRICS.schema[k] for k in rows[0]})))
     if not frames:
@@ -90,10 +97,39 @@ def metrics_table(
     return METRICS.picked(table.lazy()).collect()
 
 
+_NUMBERS = ("value", "ci_low", "ci_high", "relabelled_low", "relabelled_high", "shrunk", "interval")
+_NO_BOUNDS = {"worst_low": None, "worst_high": None}
+
+
+@dataclass(frozen=True)
+class ScoredSlice:
+    """One slice of a release with a judge's answers. ``name``: that of ``slicing``, or of its items unlike anything the
+    judge learnt; ``why_null``: why nothing is measured on them."""
+
+    judge_id: str
+    slicing: str
+    value: str | None
+    scored: Scored
+    seed: int
+    is_unlike: bool = False
+
+    @property
+    def name(self) -> str:
+        return unlike_name(self.slicing) if self.is_unlike else self.slicing
+
+    @property
+    def why_null(self) -> str | None:
+        return too_few(len(self.scored.truth)) if self.is_unlike else None
+
+
 def scored_slices(
-    scores: pl.DataFrame, release: Release, columns: Sequence[str] = SLICES
-) -> Iterator[tuple[str, str, str | None, Scored, int]]:
-    """(judge, slicing, its value, the items with the judge's answers, seed) of every judge on a release."""
+    scores: pl.DataFrame,
+    release: Release,
+    columns: Sequence[str] = SLICES,
+    learners: Learners | None = None,
+) -> Iterator[ScoredSlice]:
+    """All items of a release and those of each value of the columns, with the answers of every judge; of judges that
+    learnt something also the items of each unlike anything they learnt."""
     items, strata = sliced_items(release), release.stratify_by
     mine = scores.filter((pl.col("eval_set") == release.name) & (pl.col("version") == release.version))
     for judge_id in sorted(mine["judge_id"].unique()):
@@ -101,22 +137,31 @@ def scored_slices(
         joined = items.join(
             judged.select("item_id", "outcome", "p_violating", flagged="violating"), on="item_id", how="left"
         )
+        seen = learners.seen([judge_id], release) if learners is not None else None
         for name, value, part in slices(joined, columns=columns):
             # Sizes of strata that hold labels are known for the set, and for slices that they follow; elsewhere how
             # many of each label a slice has is itself by chance.
             followed = name in ("all", *strata)
             scored = Scored.of(part, "label" in strata and followed, "label" not in strata or followed)
-            yield judge_id, name, value, scored, seed_from(release.name, judge_id, name, value)
+            yield ScoredSlice(judge_id, name, value, scored, seed_from(release.name, judge_id, name, value))
+            if seen is not None:
+                left = Scored.of(part.filter(~pl.col("item_id").is_in(seen.implode())), False, "label" not in strata)
+                seed = seed_from(release.name, judge_id, unlike_name(name), value)
+                yield ScoredSlice(judge_id, name, value, left, seed, is_unlike=True)
 
 
 def _shrunk(table: pl.DataFrame) -> pl.DataFrame:
     """The rows of one judge on one release with ``shrunk`` filled: each slicing's values drawn towards that of all."""
-    overall = dict(table.filter(pl.col("slice") == "all").select("metric", "value").iter_rows())
+    whole = {
+        name: dict(table.filter(pl.col("slice") == name).select("metric", "value").iter_rows())
+        for name in ("all", UNLIKE)
+    }
     out: list[float | None] = [None] * table.height
     half = table.select((pl.col("ci_high") - pl.col("ci_low")) / 2)["ci_high"].to_list()
-    numbered = table.with_row_index().filter(pl.col("slice") != "all")
-    for (_, metric), part in numbered.group_by("slice", "metric", maintain_order=True):
+    numbered = table.with_row_index().filter(~pl.col("slice").is_in(list(whole)))
+    for (name, metric), part in numbered.group_by("slice", "metric", maintain_order=True):
         places = part["index"].to_list()
+        overall = whole[UNLIKE if str(name).startswith(UNLIKE) else "all"]
         found = shrunk_values(part["value"].to_list(), [half[k] for k in places], overall.get(metric))
         for k, value in zip(places, found, strict=True):
             out[k] = value
@@ -127,9 +172,8 @@ def _without_invalid(table: pl.DataFrame, invalid: Mapping[tuple[str, str, str],
     """Values and intervals of runs that do not count become null, with the reason as their note."""
     for (judge_id, eval_set, version), why in invalid.items():
         theirs = (pl.col("judge_id") == judge_id) & (pl.col("eval_set") == eval_set) & (pl.col("version") == version)
-        numbers = ("value", "ci_low", "ci_high", "relabelled_low", "relabelled_high", "shrunk", "interval")
         table = table.with_columns(
-            *(pl.when(~theirs).then(pl.col(c)).alias(c) for c in numbers),
+            *(pl.when(~theirs).then(pl.col(c)).alias(c) for c in _NUMBERS),
             note=pl.when(theirs).then(pl.lit(why)).otherwise(pl.col("note")),
         )
     return table

@@ -17,6 +17,7 @@ from moderation_pipelines.metrics.metric import METRIC_KINDS, denominator, of_su
 from moderation_pipelines.metrics.scored import Scored
 from moderation_pipelines.metrics.slice import drawn_sums, estimated
 from moderation_pipelines.metrics.tables import OPERATING_POINTS
+from moderation_pipelines.metrics.unlike import UNLIKE, Learners
 from moderation_pipelines.policies.policy import Costs
 from moderation_pipelines.stats.intervals import (
     UNDEFINED,
@@ -38,25 +39,28 @@ def operating_points_table(
     costs: Mapping[str, Costs],
     replicates: int = 1000,
     thresholds: Sequence[float] = THRESHOLDS,
+    learners: Learners | None = None,
 ) -> pl.DataFrame:
     """The ``operating_points`` rows of ``day``: every judge that gives probabilities, on every release, over all items
     and by locale, at every threshold.
 
     An item is flagged from the threshold on. Values are weighted to the sampling frame; where weights are equal rates
     have Wilson intervals, else those of Beta draws, as in ``metrics``. Which threshold is best must not be read off the
-    same items it is then measured on: choose on one release, measure on another.
+    same items it is then measured on: choose on one release, measure on another. Of judges that learnt something also
+    over the items unlike anything they learnt, where 30 are left.
     """
     rows = []
     for release in releases:
-        for judge_id, name, value, scored, seed in scored_slices(scores, release, ("locale",)):
-            asked = ~np.isnan(scored.p)
-            if not asked.any():
+        for part in scored_slices(scores, release, ("locale",), learners):
+            asked = ~np.isnan(part.scored.p)
+            if not asked.any() or part.why_null is not None:
                 continue
             where = {"eval_set": release.name, "version": release.version, "policy": release.policy,
-                     "judge_id": judge_id, "locale": value if name == "locale" else None}  # fmt: skip
+                     "judge_id": part.judge_id, "locale": part.value if part.slicing == "locale" else None,
+                     "items": UNLIKE if part.is_unlike else "all"}  # fmt: skip
             rows += [
                 where | point
-                for point in _points(scored, asked, thresholds, costs.get(release.policy), replicates, seed)
+                for point in _points(part.scored, asked, thresholds, costs.get(release.policy), replicates, part.seed)
             ]
     table = pl.LazyFrame(rows, schema={k: v for k, v in OPERATING_POINTS.schema.items() if k != "drop_date"})
     return OPERATING_POINTS.picked(table.with_columns(drop_date=pl.lit(day))).collect()

@@ -13,6 +13,7 @@ from moderation_pipelines.eval_sets.release import Release
 from moderation_pipelines.metrics.daily import sliced_items, slices
 from moderation_pipelines.metrics.paired import Difference, paired_differences
 from moderation_pipelines.metrics.tables import CHOSEN_BY_LABEL, COMPARISONS, SLICES
+from moderation_pipelines.metrics.unlike import UNLIKE, Learners, too_few
 from moderation_pipelines.stats.arrays import FloatArray
 from moderation_pipelines.stats.intervals import UNDEFINED, seed_from
 from moderation_pipelines.stats.multiplicity import benjamini_hochberg
@@ -24,14 +25,23 @@ _OF_VIOLATING, _OF_ONE_LABEL = ("precision", "recall", "f1"), ("recall", "fpr")
 
 
 def comparisons_table(
-    scores: pl.DataFrame, releases: Sequence[Release], day: date, replicates: int = 1000
+    scores: pl.DataFrame,
+    releases: Sequence[Release],
+    day: date,
+    replicates: int = 1000,
+    learners: Learners | None = None,
 ) -> pl.DataFrame:
-    """The ``comparisons`` rows of ``day``: every two judges on every release, by slice. One judge: no rows."""
+    """The ``comparisons`` rows of ``day``: every two judges on every release, by slice. One judge: no rows.
+
+    Where one of them learnt something first on the items unlike anything either learnt, null where fewer than 30 are
+    left.
+    """
     frames = []
     for release in releases:
         mine = scores.filter((pl.col("eval_set") == release.name) & (pl.col("version") == release.version))
         pairs = [
-            _judges(mine, release, a, b, replicates) for a, b in combinations(sorted(mine["judge_id"].unique()), 2)
+            _judges(mine, release, a, b, replicates, learners)
+            for a, b in combinations(sorted(mine["judge_id"].unique()), 2)
         ]
         frames += [_adjusted(pl.concat(pairs))] if pairs else []
     if not frames:
@@ -40,17 +50,24 @@ def comparisons_table(
 
 
 def compare_judges(
-    scores: pl.DataFrame, release: Release, judge_a: str, judge_b: str, replicates: int = 1000
+    scores: pl.DataFrame,
+    release: Release,
+    judge_a: str,
+    judge_b: str,
+    replicates: int = 1000,
+    learners: Learners | None = None,
 ) -> pl.DataFrame:
     """Two judges on the items of a release both gave a verdict on. Columns of ``comparisons`` but the day.
 
     The p-value stands with accuracy, which is what it tests. Precision, recall and F1 are null in a slice in which
     nothing violates.
     """
-    return _adjusted(_judges(scores, release, judge_a, judge_b, replicates))
+    return _adjusted(_judges(scores, release, judge_a, judge_b, replicates, learners))
 
 
-def _judges(scores: pl.DataFrame, release: Release, judge_a: str, judge_b: str, replicates: int) -> pl.DataFrame:
+def _judges(
+    scores: pl.DataFrame, release: Release, judge_a: str, judge_b: str, replicates: int, learners: Learners | None
+) -> pl.DataFrame:
     verdicts = scores.filter(pl.col("outcome") == "verdict")
     joined = _items(release)
     for judge, name in ((judge_a, "first"), (judge_b, "second")):
@@ -58,11 +75,17 @@ def _judges(scores: pl.DataFrame, release: Release, judge_a: str, judge_b: str, 
         joined = joined.join(of, on="item_id")
     joined = joined.with_columns(truth_first="violating", truth_second="violating")
     named = {"eval_set": release.name, "version": release.version, "policy": release.policy}
-    return _compared(joined, {**named, "judge_a": judge_a, "judge_b": judge_b}, replicates)
+    seen = learners.seen([judge_a, judge_b], release) if learners is not None else None
+    return _compared(joined, {**named, "judge_a": judge_a, "judge_b": judge_b}, replicates, seen)
 
 
 def compare_releases(
-    scores: pl.DataFrame, old: Release, new: Release, judge: str, replicates: int = 1000
+    scores: pl.DataFrame,
+    old: Release,
+    new: Release,
+    judge: str,
+    replicates: int = 1000,
+    learners: Learners | None = None,
 ) -> pl.DataFrame:
     """One judge on two releases, on the items in both that it gave a verdict on in both; weights of the new one.
 
@@ -78,7 +101,8 @@ def compare_releases(
         joined = joined.join(of.select("item_id", pl.col("violating").alias(name)), on="item_id")
     named = {"eval_set": new.name, "version": new.version, "policy": new.policy}
     pair = {"judge_a": f"{judge} {old.version}", "judge_b": f"{judge} {new.version}"}
-    return _adjusted(_compared(joined, {**named, **pair}, replicates))
+    learnt = [s for r in (old, new) if learners is not None and (s := learners.seen([judge], r)) is not None]
+    return _adjusted(_compared(joined, {**named, **pair}, replicates, pl.concat(learnt).unique() if learnt else None))
 
 
 def _adjusted(rows: pl.DataFrame) -> pl.DataFrame:
@@ -90,10 +114,13 @@ def _items(release: Release) -> pl.DataFrame:
     return sliced_items(release).select("item_id", "violating", "weight", *SLICES)
 
 
-def _compared(joined: pl.DataFrame, named: Row, replicates: int) -> pl.DataFrame:
+def _compared(joined: pl.DataFrame, named: Row, replicates: int, seen: pl.Series | None = None) -> pl.DataFrame:
     rows: list[Row] = []
     parts = list(slices(joined.sort("item_id"), least=2))
+    if seen is not None:
+        parts.insert(0, (UNLIKE, None, parts[0][2].filter(~pl.col("item_id").is_in(seen.implode()))))
     for name, value, part in parts:
+        why_null = too_few(part.height) if name == UNLIKE else None
         columns = ("truth_first", "truth_second", "first", "second", "weight")
         truth_a, truth_b, first, second, weight = (_floats(part, c) for c in columns)
         test = mcnemar_exact((first == truth_a).astype(np.float64), (second == truth_b).astype(np.float64))
@@ -104,6 +131,8 @@ def _compared(joined: pl.DataFrame, named: Row, replicates: int) -> pl.DataFrame
             if metric in _OF_VIOLATING and not (truth_a.any() and truth_b.any()):
                 d = _NONE
             if name in CHOSEN_BY_LABEL and metric not in _OF_ONE_LABEL:
+                d = _NONE
+            if why_null is not None:
                 d = _NONE
             rows.append(
                 named
@@ -121,6 +150,7 @@ def _compared(joined: pl.DataFrame, named: Row, replicates: int) -> pl.DataFrame
                     "n_only_b": test.only_second,
                     "p_value": d.p_value if metric == "accuracy" else None,
                     "interval": d.how if d.interval.low is not None else None,
+                    "note": why_null,
                 }
             )
     schema = {k: v for k, v in COMPARISONS.schema.items() if k not in ("p_adjusted", "drop_date")}

@@ -8,6 +8,7 @@ from typing import Any
 import polars as pl
 
 from moderation_pipelines.metrics.tables import JUDGE_VALIDITY, OPERATING_POINTS
+from moderation_pipelines.metrics.unlike import UNLIKE, WORDS, leading_items
 from moderation_pipelines.rendering.pages import decimal, span
 from moderation_pipelines.rendering.section import Grid, Note, Section
 from moderation_pipelines.tables.warehouse import Warehouse
@@ -19,13 +20,13 @@ def judge_validity(warehouse: Warehouse, day: date) -> Section | None:
     """Judges against each rater, left out in turn; None where no judge was measured."""
     # Of a locale only what could be tested is shown; the table has the others.
     shown = pl.col("locale").is_null() | pl.col("winning_rate").is_not_null()
-    found = warehouse.scan(JUDGE_VALIDITY, [day]).filter(shown)
-    rows = found.sort("policy", "judge_id", "locale").collect().to_dicts()
+    found = leading_items(warehouse.scan(JUDGE_VALIDITY, [day]).collect()).filter(shown)
+    rows = found.sort("policy", "judge_id", "locale").to_dicts()
     if not rows:
         return None
     cells = [
         (
-            r["policy"], r["judge_id"], r["locale"] or "all", _ANSWERS[r["may_replace"]],
+            r["policy"], _judge(r), r["locale"] or "all", _ANSWERS[r["may_replace"]],
             _said(r, "winning_rate", ("ci_low", "ci_high")), r["n_raters"], r["n_items"], _said(r, "advantage"),
             _said(r, "agreement"), _said(r, "rater_agreement"), r["n_agreement"],
         )
@@ -38,7 +39,7 @@ def judge_validity(warehouse: Warehouse, day: date) -> Section | None:
         "false discovery rate .05); at one half or more the judge may replace a rater. Advantage: share of items on "
         "which the judge agrees with the others at least as well as the rater. It does not say whether raters are "
         "right, and holds for the items of the releases, unweighted. A rater needs 30 items with a verdict and two "
-        "other votes; three raters are needed. "
+        f"other votes; three raters are needed. {_DAGGER}"
         f"Source: {_SOURCE}."
     )
     columns = (
@@ -49,22 +50,29 @@ def judge_validity(warehouse: Warehouse, day: date) -> Section | None:
     return Section("judge_validity", "May a judge replace a rater?", blocks, (JUDGE_VALIDITY.name,))
 
 
+_DAGGER = f"Judges with †: on {WORDS}. "
+
+
+def _judge(row: dict[str, Any]) -> str:
+    return f"{row['judge_id']} †" if row["items"] == UNLIKE else str(row["judge_id"])
+
+
 _ANSWERS = {True: "yes", False: "no", None: "not tested"}
 _SOURCE = "Calderon, Reichart & Dror (2025), ACL"
 
 
 def operating_points(warehouse: Warehouse, day: date) -> Section | None:
     """Rates and costs of every judge at nine thresholds, over all items; None where no judge gives probabilities."""
-    found = warehouse.scan(OPERATING_POINTS, [day]).filter(
+    found = leading_items(warehouse.scan(OPERATING_POINTS, [day]).collect()).filter(
         pl.col("locale").is_null() & pl.col("threshold").is_in(list(_SHOWN))
     )
-    rows = found.sort("eval_set", "judge_id", "threshold").collect().to_dicts()
+    rows = found.sort("eval_set", "judge_id", "threshold").to_dicts()
     if not rows:
         return None
     has_costs = any(r["expected_cost"] is not None for r in rows)
     cells = [
         (
-            f"{r['eval_set']} {r['version']}", r["judge_id"], f"{r['threshold']:g}",
+            f"{r['eval_set']} {r['version']}", _judge(r), f"{r['threshold']:g}",
             *(_said(r, name) for name in ("precision", "recall", "fpr", "flag_rate")),
             *((_said(r, "expected_cost"),) if has_costs else ()), r["n"], r["n_positive"],
         )
@@ -74,7 +82,7 @@ def operating_points(warehouse: Warehouse, day: date) -> Section | None:
     told = (
         "Rates if every item with at least this probability of violating were flagged. A threshold chosen here looks "
         "better here than it is: measure it on another release. All thresholds and locales are in the table "
-        "operating_points."
+        f"operating_points. {_DAGGER}"
     )
     if has_costs:
         told += " Cost: mean of an item, by the policy's kpis.costs."

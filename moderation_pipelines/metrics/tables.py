@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from moderation_pipelines.metrics.unlike import UNLIKE, unlike_name
 from moderation_pipelines.tables.column import Column, count, estimate, flag, moment, share, text
 from moderation_pipelines.tables.table import Table
 from moderation_pipelines.tables.vocabulary import (
@@ -21,7 +22,11 @@ from moderation_pipelines.tables.vocabulary import (
 
 SLICES = ("locale", "surface", "severity", "label_confidence")
 CHOSEN_BY_LABEL = ("severity",)
-_SLICE = text("slicing the row belongs to", one_of=("all", *SLICES))
+_UNLIKE = tuple(unlike_name(s) for s in ("all", *SLICES))
+_SLICE = text(
+    "slicing the row belongs to; unlike_learnt and unlike_learnt_*: the same of the items unlike anything the judge learnt",
+    one_of=("all", *SLICES, *_UNLIKE),
+)
 
 METRICS = Table(
     "metrics",
@@ -86,7 +91,10 @@ COMPARISONS = Table(
         "policy": POLICY,
         "judge_a": JUDGE_ID.with_(meaning="first judge of the pair (sorted by id)"),
         "judge_b": JUDGE_ID.with_(meaning="second judge of the pair"),
-        "slice": _SLICE,
+        "slice": _SLICE.with_(
+            meaning="slicing the row belongs to; unlike_learnt: items unlike anything either judge learnt",
+            one_of=("all", *SLICES, UNLIKE),
+        ),
         "slice_value": SLICE_VALUE,
         "metric": text("name of the metric"),
         "value_a": estimate(
@@ -112,6 +120,7 @@ COMPARISONS = Table(
         "p_adjusted": p_value(
             "Benjamini-Hochberg over the pairs of judges and the slices of the release; metric accuracy only, else null"
         ),
+        "note": NOTE.with_(added=True),
         "drop_date": SCORED_DAY.with_(meaning="day it was computed for"),
     },
 )
@@ -126,16 +135,24 @@ def _with_interval(name: str, of: str) -> dict[str, Column]:
 
 
 _LOCALE = text("locale of the items; null for all", nullable=True)
+_ITEMS = text(
+    "items it is measured on: all, or those unlike anything the judge learnt; null in rows of earlier versions, which are "
+    "of all",
+    nullable=True,
+    one_of=("all", UNLIKE),
+    added=True,
+)
 
 OPERATING_POINTS = Table(
     "operating_points",
     "one threshold on a judge's probability, on a release or one locale of it",
-    ("eval_set", "version", "locale", "judge_id", "threshold", "drop_date"),
+    ("eval_set", "version", "locale", "items", "judge_id", "threshold", "drop_date"),
     {
         "eval_set": EVAL_SET,
         "version": VERSION,
         "policy": POLICY,
         "locale": _LOCALE,
+        "items": _ITEMS,
         "judge_id": JUDGE_ID,
         "threshold": share("probability from which an item is flagged", nullable=False),
         **_with_interval("precision", "share of flagged items that violate"),
@@ -161,10 +178,11 @@ OPERATING_POINTS = Table(
 JUDGE_VALIDITY = Table(
     "judge_validity",
     "one judge compared with each rater of a policy, on the items of its releases or one locale of them",
-    ("policy", "locale", "judge_id", "drop_date"),
+    ("policy", "locale", "items", "judge_id", "drop_date"),
     {
         "policy": POLICY,
         "locale": _LOCALE,
+        "items": _ITEMS,
         "judge_id": JUDGE_ID,
         "winning_rate": share(
             "share of the tested raters the judge does as well as, to within the margin; null when fewer than three could be tested"

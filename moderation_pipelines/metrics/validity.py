@@ -11,6 +11,7 @@ import polars as pl
 
 from moderation_pipelines.eval_sets.release import Release
 from moderation_pipelines.metrics.tables import JUDGE_VALIDITY
+from moderation_pipelines.metrics.unlike import UNLIKE, Learners
 from moderation_pipelines.policies.policy import Policies, Policy
 from moderation_pipelines.stats.arrays import FloatArray, IntArray
 from moderation_pipelines.stats.intervals import UNDEFINED, Interval, clopper_pearson_interval, t_interval
@@ -135,17 +136,25 @@ def _around_mean(x: FloatArray) -> Interval:
 
 
 def judge_validity_table(
-    scores: pl.DataFrame, votes: pl.LazyFrame, releases: Sequence[Release], policies: Policies, day: date, margin: float
+    scores: pl.DataFrame,
+    votes: pl.LazyFrame,
+    releases: Sequence[Release],
+    policies: Policies,
+    day: date,
+    margin: float,
+    learners: Learners | None = None,
 ) -> pl.DataFrame:
     """The ``judge_validity`` rows of ``day``: per policy and judge over all items of its releases, and by locale.
 
     ``votes``: the window's rows of ``votes``. Verdicts only; the items of several releases of a policy count once.
+    Judges that learnt something are also compared on the items unlike anything they learnt.
     """
     rows: list[dict[str, object]] = []
+    of_items = {"all": scores} if learners is None else {"all": scores, UNLIKE: learners.without_seen(scores)}
     for policy in policies:
         mine = [r for r in releases if r.policy == policy.id]
-        if mine:
-            rows += _of_policy(policy, scores, votes, mine, margin)
+        for which, some in of_items.items() if mine else ():
+            rows += [{**row, "items": which} for row in _of_policy(policy, some, votes, mine, margin)]
     table = pl.LazyFrame(rows, schema={k: v for k, v in JUDGE_VALIDITY.schema.items() if k != "drop_date"})
     return JUDGE_VALIDITY.picked(table.with_columns(drop_date=pl.lit(day))).collect()
 

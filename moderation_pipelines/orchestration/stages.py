@@ -30,6 +30,7 @@ STAGES = (
     "raters",
     "eval_sets",
     "judging",
+    "leakage",
     "probes",
     "metrics",
 )

@@ -93,12 +93,16 @@ class Prompt:
     policy: str
     version: str
     system: str
-    n_examples: int
+    examples: tuple[Example, ...] = ()
     status: str = "published"
 
     @property
     def id(self) -> str:
         return f"{self.policy}/{self.version}"
+
+    @property
+    def n_examples(self) -> int:
+        return len(self.examples)
 
     @property
     def sha256(self) -> str:
@@ -184,7 +188,7 @@ def _line(error: Exception, offset: int) -> int | None:
 def compiled_prompt(home: Home, policy: Policy) -> Prompt:
     """The prompt made from policy.yaml and all examples."""
     examples = load_examples(home, policy)
-    return Prompt(policy.id, COMPILED, _rendered(COMPILED_TEMPLATE, policy, examples, "compiled"), len(examples))
+    return Prompt(policy.id, COMPILED, _rendered(COMPILED_TEMPLATE, policy, examples, "compiled"), tuple(examples))
 
 
 def prompt_versions(home: Home, policy: Policy) -> list[str]:
@@ -231,4 +235,4 @@ def load_prompt(home: Home, policy: Policy, version: str = LATEST) -> Prompt:
             problems.append(Problem(file, None, "the prompt is empty"))
     if problems:
         raise UserError(problems)
-    return Prompt(policy.id, version, system, matter.examples, matter.status)
+    return Prompt(policy.id, version, system, tuple(examples[: matter.examples]), matter.status)

@@ -21,12 +21,22 @@ from moderation_pipelines.foundation.settings import Settings
 from moderation_pipelines.judging.judges_file import BASELINE
 from moderation_pipelines.metrics.daily import CONFIDENCE_ORDER
 from moderation_pipelines.metrics.tables import SLICES
+from moderation_pipelines.metrics.unlike import UNLIKE, WORDS, leading
 from moderation_pipelines.policies.policy import Policies
 from moderation_pipelines.rendering.charts import RangeRow, agreement_matrix, confusion_chart, range_chart, stacked_bars
 from moderation_pipelines.rendering.pages import decimal, render, span
 from moderation_pipelines.rendering.pages_of_sections import section_html, section_markdown, section_sheets
 from moderation_pipelines.rendering.section import Advice, Grid, Section
-from moderation_pipelines.reports.data import SURE, ReportData, Row, agreement_rows, metric_rows, report_data
+from moderation_pipelines.reports.data import (
+    SURE,
+    ReportData,
+    Row,
+    agreement_rows,
+    leading_rows,
+    report_data,
+    rows_of_all_items,
+    slice_rows,
+)
 from moderation_pipelines.reports.workbook import write_workbook
 from moderation_pipelines.tables.store import write_text
 from moderation_pipelines.tables.warehouse import Warehouse
@@ -134,7 +144,7 @@ def advice_line(advice: Advice) -> str:
 
 def page_values(data: ReportData) -> dict[str, Any]:
     """What both page templates need: the data, rows per table, charts."""
-    metrics = metric_rows(data)
+    metrics = leading_rows(data)
     surest = pl.when(pl.col("n_others") > pl.col("n_compared")).then("others_ci_high").otherwise("ci_high")
     raters = data.raters.sort(surest, "rater_id", "policy", nulls_last=True)
     return {
@@ -150,9 +160,11 @@ def page_values(data: ReportData) -> dict[str, Any]:
         "method_charts": _method_charts(data),
         "reliability": data.reliability.filter(pl.col("n") >= FEW_ITEMS).sort("policy", "source", "bin").to_dicts(),
         "reliability_charts": _reliability_charts(data),
-        "comparisons": data.comparisons.filter(pl.col("slice") == "all").to_dicts(),
+        "with_learnt": rows_of_all_items(data),
+        "items_words": WORDS,
+        "comparisons": leading(data.comparisons).to_dicts(),
         "different": data.comparisons.filter(
-            (pl.col("slice") != "all") & (pl.col("metric") == "accuracy") & (pl.col("p_adjusted") < SURE)
+            (~pl.col("slice").is_in(["all", UNLIKE])) & (pl.col("metric") == "accuracy") & (pl.col("p_adjusted") < SURE)
         ).to_dicts(),
         "raters": raters.head(SHOWN_RATERS).to_dicts(),
         "n_raters": raters.height,
@@ -260,7 +272,7 @@ def _slices(data: ReportData) -> list[Row]:
     """Metric rows of every slicing that says more than "all": several values, and verdicts in it."""
     out = []
     for name in SLICES:
-        rows = [{**row, "slice": name} for row in metric_rows(data, name) if row["accuracy"]["n"]]
+        rows = [{**row, "slice": name} for row in slice_rows(data, name) if row["accuracy"]["n"]]
         for row in rows:
             key = (row["eval_set"], row["judge_id"])
             if sum((r["eval_set"], r["judge_id"]) == key for r in rows) > 1:
@@ -302,7 +314,7 @@ def _judge_charts(metrics: Sequence[Row]) -> list[Row]:
         several = len({r["judge_id"] for r in metrics}) > 1
         rows = [
             RangeRow(
-                f"{r['eval_set']}, {r['judge_id']}" if several else r["eval_set"],
+                f"{r['eval_set']}, {r['judge']}" if several else r["eval_set"],
                 m["value"],
                 m["ci_low"],
                 m["ci_high"],

@@ -21,7 +21,9 @@ from moderation_pipelines.foundation.settings import Settings
 from moderation_pipelines.ingest.rule_words import conversion_words, rule_words
 from moderation_pipelines.ingest.tables import CONTENT, CONVERSIONS, DROPS, QUARANTINE
 from moderation_pipelines.judging.tables import JUDGE_RUNS, SCORES
+from moderation_pipelines.leakage.tables import LEAKAGE, SEEN_ITEMS
 from moderation_pipelines.metrics.tables import COMPARISONS, METRICS
+from moderation_pipelines.metrics.unlike import UNLIKE, Learners, leading, unlike_name
 from moderation_pipelines.policies.policy import Policies
 from moderation_pipelines.probes.tables import CANARIES, INJECTIONS
 from moderation_pipelines.probes.thresholds import ProbesThresholds
@@ -129,7 +131,7 @@ def report_data(home: Home, policies: Policies, day: date, settings: Settings, n
         ).to_dicts(),
         canaries=_in_force(warehouse.scan(CANARIES, [day]).sort("policy", "judge_id").collect(), current).to_dicts(),
         injections=_injections(_in_force(warehouse.scan(INJECTIONS, [day]).collect(), current)),
-        confusion=_confusion(scores, [r for r in current.values() if r is not None]),
+        confusion=_confusion(_leading_scores(scores, warehouse, day), [r for r in current.values() if r is not None]),
         read_next=_read_next(scores, [r for r in current.values() if r is not None]),
         todo=[],
         notes=list(notes),
@@ -266,6 +268,12 @@ def _missing(scores: pl.DataFrame) -> list[Row]:
         .sort("judge_id", "eval_set", "outcome")
         .to_dicts()
     )
+
+
+def _leading_scores(scores: pl.DataFrame, warehouse: Warehouse, day: date) -> pl.DataFrame:
+    """Scores without those of items of which the judge learnt a near-twin."""
+    learners = Learners(*(warehouse.scan(t, [day]).collect() for t in (LEAKAGE, SEEN_ITEMS)))
+    return learners.without_seen(scores, others_too=True)
 
 
 def _confusion(scores: pl.DataFrame, current: Sequence[Release]) -> pl.DataFrame:
@@ -504,11 +512,34 @@ def agreement_rows(data: ReportData, policy: str) -> list[Row]:
     ]
 
 
-def metric_rows(data: ReportData, slice_name: str = "all") -> list[Row]:
-    """One row per eval set x judge x slice value, with a dict per shown metric."""
+def leading_rows(data: ReportData) -> list[Row]:
+    """One row per eval set x judge, with a dict per shown metric: of a judge that learnt something the items unlike
+    anything it learnt, of others all items."""
+    return _by_judge(leading(data.metrics))
+
+
+def rows_of_all_items(data: ReportData) -> list[Row]:
+    """Rows like :func:`leading_rows` of judges that learnt something, on all items."""
+    learnt = data.metrics.filter(pl.col("slice") == UNLIKE)
+    mine = data.metrics.filter(pl.col("slice") == "all")
+    return _by_judge(mine.join(learnt, on=["eval_set", "version", "judge_id"], how="semi", maintain_order="left"))
+
+
+def slice_rows(data: ReportData, slicing: str) -> list[Row]:
+    """One row per eval set x judge x value of a slicing, like :func:`leading_rows`."""
+    learnt = data.metrics.filter(pl.col("slice") == unlike_name(slicing))
+    others = data.metrics.filter(pl.col("slice") == slicing).join(
+        learnt, on=["eval_set", "version", "judge_id"], how="anti", maintain_order="left"
+    )
+    return _by_judge(pl.concat([others, learnt]))
+
+
+def _by_judge(metrics: pl.DataFrame) -> list[Row]:
     out: dict[tuple[str, str, str | None], Row] = {}
-    for r in data.metrics.filter(pl.col("slice") == slice_name).to_dicts():
+    for r in metrics.to_dicts():
         key = (r["eval_set"], r["judge_id"], r["slice_value"])
         row = out.setdefault(key, {k: r[k] for k in ("eval_set", "version", "judge_id", "slice_value", "policy")})
+        row["is_unlike"] = r["slice"].startswith(UNLIKE)
+        row["judge"] = f"{r['judge_id']} †" if row["is_unlike"] else r["judge_id"]
         row[r["metric"]] = r
     return list(out.values())

@@ -26,7 +26,7 @@ _OF_BAND = np.uint64(0x94D049BB133111EB)
 
 @dataclass(frozen=True)
 class Grams:
-    """The different 3-grams of some texts. ``codes``: those of text k, ascending, from ``starts[k]`` to ``starts[k+1]``."""
+    """The different 3-grams of some texts: ``codes`` holds those of text k, ascending, from ``starts[k]`` on."""
 
     codes: Codes
     starts: IntArray
@@ -70,8 +70,8 @@ def bands_of(grams: Grams) -> Codes:
     """MinHash bands, texts x 32: two texts with a Jaccard similarity of .7 share one with probability .9998, of .5 with
     .87, of .2 with .05. Rows of texts without grams mean nothing.
 
-    128 hashes in bands of four. Source: Broder (1997), Compression and Complexity of Sequences, 21-29; Leskovec, Rajaraman
-    & Ullman (2020), Mining of Massive Datasets, 3rd ed., section 3.4.
+    128 hashes in bands of four. Source: Broder (1997), Compression and Complexity of Sequences, 21-29; Leskovec,
+    Rajaraman & Ullman (2020), Mining of Massive Datasets, 3rd ed., section 3.4.
     """
     from rensa import RMinHash
 

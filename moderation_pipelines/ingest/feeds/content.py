@@ -51,6 +51,8 @@ class ContentFeed(Feed):
         "views": Field(number(0, math.inf, whole=True)),
         "media_uri": Field(plain),
         "author_key": Field(label_name),
+        "group_key": Field(label_name),
+        "conversation_id": Field(label_name),
         "decision": Field(label_name, repeats=True),
         "decision_by": Field(label_name, repeats=True),
         "purposes": Field(text_list),

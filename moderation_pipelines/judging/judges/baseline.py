@@ -24,7 +24,7 @@ from moderation_pipelines.judging.calls.transport import Reply, Transport
 from moderation_pipelines.judging.capabilities import profile_of
 from moderation_pipelines.judging.judges_file import BASELINE, Endpoint, Judge
 from moderation_pipelines.judging.ledger.ledger import Ledger
-from moderation_pipelines.judging.tasks import Asked, JudgeKind, ScoringTask
+from moderation_pipelines.judging.tasks import Asked, JudgeKind, Learnt, ScoringTask
 from moderation_pipelines.policies.policy import Policy
 from moderation_pipelines.prompting.prompts import Prompt
 
@@ -41,6 +41,7 @@ class TrainingSet:
     policy: Policy
     texts: tuple[str, ...]
     labels: tuple[str, ...]
+    item_ids: tuple[str, ...]
     digest: str
 
     @property
@@ -74,7 +75,7 @@ def training_set(items: pl.DataFrame, policy: Policy) -> TrainingSet:
         digest.update(part.encode() + b"\x00")
     for text_hash, label in rows.select("text_sha256", "label").iter_rows():
         digest.update(f"{text_hash}\x1f{label}\x1e".encode())
-    return TrainingSet(policy, tuple(rows["text"]), tuple(rows["label"]), digest.hexdigest())
+    return TrainingSet(policy, tuple(rows["text"]), tuple(rows["label"]), tuple(rows["item_id"]), digest.hexdigest())
 
 
 class BaselineModel:
@@ -205,9 +206,14 @@ class Baseline(JudgeKind):
             return [], [training.why_not]
         judge = Judge(endpoint=BASELINE, model=training.model, prompt="compiled", max_tokens=64)
         endpoint = Endpoint(base_url="http://127.0.0.1/v1", concurrency=4, timeout_seconds=120, temperature=True)
-        prompt = Prompt(policy.id, BASELINE, "Judge the item.\n", 0)
+        prompt = Prompt(policy.id, BASELINE, "Judge the item.\n")
         task = BaselineTask(BASELINE, judge, endpoint, release, policy, prompt, self, profile_of(endpoint), training)
         return [task], []
+
+    def learnt(self, task: ScoringTask) -> list[Learnt]:
+        assert isinstance(task, BaselineTask)
+        assert task.training is not None
+        return [Learnt("trained", task.training.texts, task.training.item_ids)]
 
     def asked(self, task: ScoringTask) -> str:
         return BASELINE

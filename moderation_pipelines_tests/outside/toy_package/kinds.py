@@ -68,7 +68,7 @@ class Coin(JudgeKind):
 
     def tasks(self, asked: Asked, release: Release, policy: Policy) -> tuple[list[ScoringTask], list[str]]:
         endpoint = Endpoint(base_url="http://127.0.0.1/v1")
-        judge, prompt = Judge(endpoint="coin", model="coin"), Prompt(policy.id, "coin", "Toss.\n", 0)
+        judge, prompt = Judge(endpoint="coin", model="coin"), Prompt(policy.id, "coin", "Toss.\n")
         return [ScoringTask("coin", judge, endpoint, release, policy, prompt, self, profile_of(endpoint))], []
 
     def able(self, task: ScoringTask, ledger: Ledger) -> ScoringTask:

@@ -1,0 +1,91 @@
+"""What judges learnt against what they are measured on."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from datetime import date
+
+import polars as pl
+
+from moderation_pipelines.foundation.text import text_sha256
+from moderation_pipelines.judging.tasks import Learnt, ScoringTask
+from moderation_pipelines.leakage.near_twins import ReleasedTexts
+from moderation_pipelines.leakage.tables import LEAKAGE, SEEN_ITEMS
+from moderation_pipelines.stats.intervals import wilson_interval
+
+BY_KEY = {"same_author": "author_key", "same_conversation": "conversation_id", "same_group": "group_key"}
+Row = dict[str, object]
+
+
+def learnt_items(tasks: Sequence[ScoringTask]) -> set[str]:
+    """Ids of all items some judge learnt."""
+    return {i for task in tasks for learnt in task.learnt for i in learnt.item_ids if i}
+
+
+def leakage_tables(
+    tasks: Sequence[ScoringTask], released: ReleasedTexts, keys: pl.DataFrame, day: date
+) -> tuple[pl.DataFrame, pl.DataFrame]:
+    """The ``leakage`` and ``seen_items`` rows of ``day``.
+
+    ``keys``: author_key, conversation_id and group_key by item_id, of the items of the releases and of
+    :func:`learnt_items`.
+    """
+    near: dict[tuple[str, ...], pl.DataFrame] = {}
+    measured: list[Row] = []
+    seen: list[pl.DataFrame] = [SEEN_ITEMS.empty()]
+    for task in tasks:
+        for learnt in task.learnt:
+            if learnt.texts not in near:
+                near[learnt.texts] = released.index.near(list(learnt.texts))
+            named = {"judge_id": task.judge_id, "used_as": learnt.used_as}
+            mine = released.items.filter(
+                (pl.col("eval_set") == task.release.name) & (pl.col("version") == task.release.version)
+            ).join(keys, on="item_id", how="left")
+            nearest = near[learnt.texts].group_by("indexed").agg(pl.col("similarity").max())
+            found = mine.join(nearest, on="indexed").with_columns(
+                drop_date=pl.lit(day), **{k: pl.lit(v) for k, v in named.items()}
+            )
+            seen.append(SEEN_ITEMS.picked(found.lazy()).collect())
+            of = {"eval_set": task.release.name, "version": task.release.version, "policy": task.policy.id}
+            measured += [of | named | row for row in _measures(mine, set(found["item_id"]), learnt, keys)]
+    table = pl.LazyFrame(measured, schema={k: v for k, v in LEAKAGE.schema.items() if k != "drop_date"})
+    return (
+        LEAKAGE.picked(table.with_columns(drop_date=pl.lit(day))).collect(),
+        pl.concat(seen).sort("eval_set", "version", "judge_id", "used_as", "item_id"),
+    )
+
+
+def _measures(mine: pl.DataFrame, near: set[str], learnt: Learnt, keys: pl.DataFrame) -> Iterator[Row]:
+    hashes = {text_sha256(t) for t in learnt.texts}
+    n = mine.height
+    yield _row("exact", len(hashes), n, int(mine["text_sha256"].is_in(sorted(hashes)).sum()))
+    yield _row("near_duplicate", len(hashes), n, len(near))
+    theirs = keys.filter(pl.col("item_id").is_in([i for i in learnt.item_ids if i]))
+    for measure, key in BY_KEY.items():
+        known = theirs[key].drop_nulls().unique().to_list()
+        with_one = mine[key].drop_nulls()
+        shared = int(with_one.is_in(known).sum())
+        yield _row(
+            measure, len(hashes), len(with_one), shared, None if known else f"nothing it learnt has {_NAMED[key]}"
+        )
+
+
+_NAMED: Mapping[str, str] = {
+    "author_key": "a known author", "conversation_id": "a known conversation", "group_key": "a known group"
+}  # fmt: skip
+
+
+def _row(measure: str, n_learnt: int, n: int, n_shared: int, unknown: str | None = None) -> Row:
+    if not n and unknown is None:
+        unknown = "no item of the release has one"
+    interval = wilson_interval(n_shared, n) if unknown is None else None
+    return {
+        "measure": measure,
+        "n_learnt": n_learnt,
+        "n": n,
+        "n_shared": n_shared,
+        "share": n_shared / n if interval is not None else None,
+        "ci_low": None if interval is None else interval.low,
+        "ci_high": None if interval is None else interval.high,
+        "note": unknown,
+    }

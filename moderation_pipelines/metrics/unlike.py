@@ -1,0 +1,86 @@
+"""Items unlike anything a judge learnt: what its metrics are measured on first, beside all items.
+
+A judge that was trained on, shown or calibrated on a near-twin of an item may repeat instead of judge. Metrics with and
+without such items are of different items: their difference says nothing, and no table holds it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Collection
+from dataclasses import dataclass
+
+import polars as pl
+
+from moderation_pipelines.eval_sets.release import Release
+from moderation_pipelines.leakage.tables import LEAKAGE, SEEN_ITEMS
+
+MIN_LEFT = 30
+UNLIKE = "unlike_learnt"
+WORDS = "items unlike anything it learnt"
+_KEY = ("judge_id", "eval_set", "version")
+
+
+@dataclass(frozen=True)
+class Learners:
+    """Which judges learnt something of this home, and of which items of releases they learnt the text or a near-twin.
+
+    Rows of ``leakage`` and ``seen_items`` of one day.
+    """
+
+    leakage: pl.DataFrame
+    seen_items: pl.DataFrame
+
+    @staticmethod
+    def none() -> Learners:
+        """No judge learnt anything."""
+        return Learners(LEAKAGE.empty(), SEEN_ITEMS.empty())
+
+    def seen(self, judges: Collection[str], release: Release) -> pl.Series | None:
+        """Ids of the items of a release of which one of the judges learnt a near-twin; None if none learnt anything."""
+        if self._of(self.leakage, judges, release).is_empty():
+            return None
+        return self._of(self.seen_items, judges, release)["item_id"].unique()
+
+    def without_seen(self, scores: pl.DataFrame, others_too: bool = False) -> pl.DataFrame:
+        """Scores of judges that learnt something, of the items unlike anything they learnt; with ``others_too`` also
+        all scores of judges that learnt nothing."""
+        if not others_too:
+            scores = scores.join(self.leakage.select(_KEY).unique(), on=_KEY, how="semi", maintain_order="left")
+        seen = self.seen_items.select(*_KEY, "item_id").unique()
+        return scores.join(seen, on=[*_KEY, "item_id"], how="anti", maintain_order="left")
+
+    def _of(self, table: pl.DataFrame, judges: Collection[str], release: Release) -> pl.DataFrame:
+        return table.filter(
+            pl.col("judge_id").is_in(list(judges)),
+            pl.col("eval_set") == release.name,
+            pl.col("version") == release.version,
+        )
+
+
+def unlike_name(slicing: str) -> str:
+    """The name of a slicing of the items unlike anything the judge learnt."""
+    return UNLIKE if slicing == "all" else f"{UNLIKE}_{slicing}"
+
+
+def too_few(n: int) -> str | None:
+    """Why nothing is measured on ``n`` items that are left, or None."""
+    if n >= MIN_LEFT:
+        return None
+    return f"{n} items are unlike anything it learnt; {MIN_LEFT} are needed"
+
+
+def leading(rows: pl.DataFrame) -> pl.DataFrame:
+    """Of rows of ``metrics`` or ``comparisons`` those of whole releases that are shown first: of judges that learnt
+    something the items unlike anything they learnt, of others all items."""
+    who = [c for c in ("eval_set", "version", "judge_id", "judge_a", "judge_b") if c in rows.columns]
+    learnt = rows.filter(pl.col("slice") == UNLIKE)
+    others = rows.filter(pl.col("slice") == "all").join(learnt, on=who, how="anti", maintain_order="left")
+    return pl.concat([others, learnt]).sort(who, maintain_order=True)
+
+
+def leading_items(rows: pl.DataFrame) -> pl.DataFrame:
+    """Of rows of ``operating_points`` or ``judge_validity`` those that are shown first."""
+    who = [c for c in ("eval_set", "version", "policy", "judge_id") if c in rows.columns]
+    learnt = rows.filter(pl.col("items") == UNLIKE)
+    others = rows.filter(pl.col("items").is_null() | (pl.col("items") == "all"))
+    return pl.concat([others.join(learnt, on=who, how="anti", maintain_order="left"), learnt])
