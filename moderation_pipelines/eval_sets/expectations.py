@@ -116,7 +116,7 @@ def release_frame(candidate: Candidate, eval_share: float) -> pl.DataFrame:
     items = candidate.items
     flags = {label.id: label.violating for label in candidate.policy.labels}
     return items.with_columns(
-        side=sides(items["text_sha256"], eval_share),
+        side=sides(items["side_key"].fill_null(items["text_sha256"]), eval_share),
         context_or_none=pl.col("context").fill_null(""),
         violating_by_policy=pl.col("label").replace_strict(flags, default=None, return_dtype=pl.Boolean),
         posterior_sum=pl.col("posterior").list.eval(pl.element().struct.field("probability")).list.sum(),

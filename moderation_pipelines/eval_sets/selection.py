@@ -28,7 +28,7 @@ def latest_content(content: pl.LazyFrame) -> pl.LazyFrame:
     return content.sort("drop_date").unique("item_id", keep="last", maintain_order=True)
 
 
-_OF_CONTENT = ("item_id", "text", "context", "locale", "surface", "source", "text_sha256", "side")
+_OF_CONTENT = ("item_id", "text", "context", "locale", "surface", "source", "text_sha256", "side_key", "side")
 
 
 def judged_items(consensus: pl.LazyFrame, content: pl.LazyFrame, policy: Policy) -> pl.LazyFrame:

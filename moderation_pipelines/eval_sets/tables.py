@@ -38,6 +38,11 @@ EVAL_SET_ITEMS = Table(
         "inclusion_probability": number("probability that it was drawn, above 0", minimum=0, maximum=1),
         "weight": number("items of the frame it stands for: 1 / inclusion_probability", minimum=1, unit="items"),
         "text_sha256": text("SHA-256 of the normalised text"),
+        "side_key": text(
+            "what decided its side and what items hang together by, as in content; null where the text did",
+            nullable=True,
+            added=True,
+        ),
     },
     daily=False,
 )

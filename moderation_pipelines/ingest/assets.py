@@ -18,7 +18,7 @@ ALL_READ = Check(DROPS.name, "every_file_could_be_read", "No file was rejected, 
 
 
 def build(days: Days) -> list[Any]:
-    tables = (DROPS, QUARANTINE, CONVERSIONS, *(feed.table for feed in FEEDS))
+    tables = (DROPS, QUARANTINE, CONVERSIONS, *(t for feed in FEEDS for t in (feed.table, *feed.along)))
     reads = {feed.table: Span.BEFORE for feed in FEEDS if feed.looks_back}
 
     def ingest(run: DayRun) -> Iterator[Made | Checked]:

@@ -11,7 +11,7 @@ import time
 import traceback
 from collections import Counter
 from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
-from contextlib import suppress
+from contextlib import nullcontext, suppress
 from dataclasses import dataclass, field
 from datetime import date
 from pathlib import Path
@@ -22,13 +22,14 @@ import pyarrow.parquet as pq
 
 from moderation_pipelines.foundation.errors import SHOWN_VALUE, UserError
 from moderation_pipelines.foundation.settings import Settings
+from moderation_pipelines.foundation.text import BY_CLUSTER
 from moderation_pipelines.ingest.feed import FEEDS, Delivery, Feed
 from moderation_pipelines.ingest.landing import DropFile, drop_files
 from moderation_pipelines.ingest.looks_like import columns_unread
 from moderation_pipelines.ingest.reading import DropRejected, read_rows
 from moderation_pipelines.ingest.rule_words import rule_words
 from moderation_pipelines.ingest.rules import checked_batch
-from moderation_pipelines.ingest.sides import pin_eval_share
+from moderation_pipelines.ingest.sides import SideRule, side_rule
 from moderation_pipelines.ingest.tables import CONVERSIONS, DROPS, QUARANTINE
 from moderation_pipelines.policies.policy import Policies
 from moderation_pipelines.tables import store
@@ -149,6 +150,7 @@ def stage_file(
     settings: Settings,
     progress: Progress | None = None,
     broken: Collection[str] = (),
+    sides: SideRule | None = None,
 ) -> FileResult:
     """First pass over one file: rows through the rules into staging. A rejected file leaves nothing behind.
 
@@ -159,6 +161,7 @@ def stage_file(
     good, bad = StagedFrames(staging / f"{tag}.good"), StagedFrames(staging / f"{tag}.bad")
     result, feed = FileResult(drop.feed, drop.day, drop.name, None, 0), FEEDS[drop.feed]
     rows, bounds, started = 0, settings.bounds, time.monotonic()
+    delivery = Delivery(drop.day, drop.name, sides or SideRule(eval_share=settings.eval_share))
     met: dict[str, None] = {}
     try:
         before = drop.fingerprint
@@ -179,7 +182,7 @@ def stage_file(
             result.conversions.update(checked.conversions)
             if time.monotonic() - started > bounds.seconds:
                 raise _TooLong
-            good.append(feed.finished(checked.good, Delivery(drop.day, drop.name), policies, settings))
+            good.append(feed.finished(checked.good, delivery, policies, settings))
             if progress is not None:
                 progress(drop.place, len(batch))
         if drop.fingerprint != before:
@@ -383,29 +386,35 @@ def ingest_day(
     """
     feeds = list(FEEDS)
     drops = [d for feed in feeds for d in drop_files(warehouse.home, feed.name, day)]
-    pin_eval_share(warehouse.home, settings.eval_share)
+    sides = side_rule(warehouse.home, settings.eval_share)
     with store.staging(warehouse.home.warehouse) as staging:
-        files = [stage_file(drop, staging, policies, settings, progress, broken) for drop in drops]
+        files = [stage_file(drop, staging, policies, settings, progress, broken, sides) for drop in drops]
         of = {feed.name: [f for f in files if f.feed == feed.name] for feed in feeds}
         verdicts = {feed.name: settle_day(of[feed.name], feed, policies) for feed in feeds}
-        tables = (*(feed.table for feed in feeds), QUARANTINE, CONVERSIONS, DROPS)
-        with warehouse.replacing_all(tables, day, made_from) as paths:
-            *publishers, quarantine, converted, delivered = (
-                _Publisher(t, p) for t, p in zip(tables, paths, strict=True)
-            )
-            for feed, publisher in zip(feeds, publishers, strict=True):
+        along = [table for feed in feeds for table in feed.along]
+        tables = (*along, *(feed.table for feed in feeds), QUARANTINE, CONVERSIONS, DROPS)
+        # Clusters of two days that are read at once would not know of each other.
+        alone = (
+            store.lock(warehouse.home.warehouse / "_locks" / "ingest.lock") if sides.by == BY_CLUSTER else nullcontext()
+        )
+        with alone, warehouse.replacing_all(tables, day, made_from) as paths:
+            written = {t.name: _Publisher(t, p) for t, p in zip(tables, paths, strict=True)}
+            quarantine, converted, delivered = (written[t.name] for t in (QUARANTINE, CONVERSIONS, DROPS))
+            for feed in feeds:
                 mine, kept = of[feed.name], verdicts[feed.name]
-                completed = feed.completed(_kept(mine, kept), warehouse, day, settings)
+                completed = feed.completed(_kept(mine, kept), warehouse, day, settings, sides)
                 for frame in _kept(mine, kept):
-                    publisher.append(feed.published(frame, completed))
+                    written[feed.table.name].append(feed.published(frame, completed))
+                for table, rows in zip(feed.along, feed.made_along(completed), strict=True):
+                    written[table.name].append(rows)
             for file in files:
                 for frame in file.quarantine_frames():
                     quarantine.append(frame)
             converted.append(conversions_frame(files))
             delivered.append(drops_frame(files))
-            for publisher in (*publishers, quarantine, converted, delivered):
+            for publisher in written.values():
                 publisher.close()
-            _check_accounting(files, {f.name: p.rows for f, p in zip(feeds, publishers, strict=True)}, quarantine.rows)
+            _check_accounting(files, {f.name: written[f.table.name].rows for f in feeds}, quarantine.rows)
     return DayIngest(day, files)
 
 

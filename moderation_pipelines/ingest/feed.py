@@ -6,7 +6,7 @@ A feed says which columns its rows have, how its table's rows are finished, and 
 from __future__ import annotations
 
 from collections.abc import Collection, Iterable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import date
 from functools import cached_property
 from typing import Any, Literal
@@ -16,6 +16,7 @@ import polars as pl
 from moderation_pipelines.foundation.registry import Registry
 from moderation_pipelines.foundation.settings import Settings
 from moderation_pipelines.ingest.fields import Field
+from moderation_pipelines.ingest.sides import SideRule
 from moderation_pipelines.policies.policy import Policies
 from moderation_pipelines.tables.table import Table
 from moderation_pipelines.tables.warehouse import Warehouse
@@ -34,10 +35,11 @@ class Broken:
 
 @dataclass(frozen=True)
 class Delivery:
-    """One delivered file, as its rows know it."""
+    """One delivered file, as its rows know it; and how the home's items are divided into sides."""
 
     day: date
     file: str
+    sides: SideRule = field(default_factory=SideRule)
 
 
 class Feed:
@@ -45,6 +47,7 @@ class Feed:
 
     ``required``: fields every row must have. ``key``: the column that tells a repeated delivery. ``on_conflict``: what
     becomes of a row whose key was delivered before with other fields. ``looks_back``: reads its table's earlier days.
+    ``along``: tables made along with its own.
     """
 
     name: str
@@ -55,6 +58,7 @@ class Feed:
     key: str
     on_conflict: Literal["quarantine", "duplicate"] = "quarantine"
     looks_back: bool = False
+    along: tuple[Table, ...] = ()
     # The field that says which of two rows about the same came later; without it the order of rows does.
     ordered_by: str | None = None
     # Fields whose loss changes what a row is: a file that has one under another name is rejected.
@@ -109,14 +113,18 @@ class Feed:
         return "id_1"
 
     def completed(
-        self, frames: Iterable[pl.DataFrame], warehouse: Warehouse, day: date, settings: Settings
-    ) -> pl.DataFrame | None:
+        self, frames: Iterable[pl.DataFrame], warehouse: Warehouse, day: date, settings: Settings, sides: SideRule
+    ) -> Any:
         """What all kept rows of the day tell of each other, for :meth:`published`; None if nothing is needed."""
         return None
 
-    def published(self, frame: pl.DataFrame, completed: pl.DataFrame | None) -> pl.DataFrame:
+    def published(self, frame: pl.DataFrame, completed: Any) -> pl.DataFrame:
         """Kept rows as they are written."""
         return frame.select(self.table.schema.names())
+
+    def made_along(self, completed: Any) -> list[pl.DataFrame]:
+        """The day's rows of the tables ``along``."""
+        return []
 
 
 FEEDS: Registry[Feed] = Registry("feed", "moderation_pipelines.ingest.feeds", "FEED", Feed, "order")

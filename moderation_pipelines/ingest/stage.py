@@ -10,6 +10,6 @@ STAGE = Stage(
     name="ingest",
     charter="Drop files in; content, votes, quarantine and drops out, every row counted. Not here: which votes count.",
     phase="day",
-    tables=(DROPS, QUARANTINE, CONVERSIONS, *(feed.table for feed in FEEDS)),
+    tables=(DROPS, QUARANTINE, CONVERSIONS, *(t for feed in FEEDS for t in (feed.table, *feed.along))),
     assets="moderation_pipelines.ingest.assets:build",
 )

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
-from moderation_pipelines.tables.column import count, moment, share, text, texts
+import polars as pl
+
+from moderation_pipelines.tables.column import Column, count, day, flag, moment, share, text, texts
 from moderation_pipelines.tables.table import Table
 from moderation_pipelines.tables.vocabulary import DELIVERED, DROP_FILE, EXTRA, ITEM_ID, LINE
 
-SIDES = ("eval", "development")
+BOTH_SIDES = ("eval", "development")
 
 
 def _feeds() -> tuple[str, ...]:
@@ -116,10 +118,44 @@ CONTENT = Table(
             "first item with the same normalised text, on this day or in the window before; null if it is the first",
             nullable=True,
         ),
-        "side": text("side of the item, from text_sha256; it never changes", one_of=SIDES),
+        "side_key": text(
+            "what decided the side: hash of the item's value of the home's side_by, or the key of its cluster; null where "
+            "its own text did",
+            nullable=True,
+            added=True,
+        ),
+        "side": text("side of the item, from side_key, else text_sha256; it never changes", one_of=BOTH_SIDES),
         "extra": EXTRA,
         "drop_date": DELIVERED,
         "drop_file": DROP_FILE,
         "drop_line": LINE,
+    },
+)
+
+SIDES = Table(
+    "sides",
+    "one key first seen on the day, and the side of everything that has it; none where items are divided by their text",
+    ("key",),
+    {
+        "key": text("side_key of content: hash of a value of the home's side_by, or of the text a cluster began with"),
+        "side": text("side of every item with the key, for good", one_of=BOTH_SIDES),
+        "first_seen": day("day it was first seen"),
+        "first_item_id": text("least id of the items that had it on that day", about="item"),
+        "drop_date": DELIVERED,
+    },
+)
+
+NEAR_DUPLICATE_CLUSTERS = Table(
+    "near_duplicate_clusters",
+    "one text first seen on the day, and its cluster; none but where items are divided by near_duplicate_cluster",
+    ("text_sha256",),
+    {
+        "text_sha256": text("SHA-256 of the normalised text", unique=True),
+        "key": text("key of the cluster: hash of the text it began with"),
+        "side": text("side of the cluster", one_of=BOTH_SIDES),
+        "is_bridge": flag("whether it had a near-duplicate on the other side when it came: it is not moved"),
+        "bands": Column(pl.List(pl.UInt64()), "MinHash bands that near-duplicates share"),
+        "made_by": text("method of the bands; those of another are made again from the texts"),
+        "drop_date": DELIVERED,
     },
 )

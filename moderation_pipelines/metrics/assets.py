@@ -22,6 +22,7 @@ from moderation_pipelines.policies.policy import Costs, usable_policies
 from moderation_pipelines.votes.tables import VOTES
 from moderation_pipelines.wiring.day_run import DayRun, Span
 from moderation_pipelines.wiring.partitions import Days
+from moderation_pipelines.wiring.settings_file import load_thresholds
 from moderation_pipelines.wiring.table_assets import (
     Checked,
     Made,
@@ -30,7 +31,6 @@ from moderation_pipelines.wiring.table_assets import (
     one,
     tables_asset,
 )
-from moderation_pipelines.wiring.thresholds import load_thresholds
 
 _EXPECTED = expectation_checks(METRICS.name, metrics_expectations())
 

@@ -31,7 +31,7 @@ from moderation_pipelines.raters.tables import RATERS
 from moderation_pipelines.rendering.pages import decimal, span
 from moderation_pipelines.tables.warehouse import Warehouse
 from moderation_pipelines.votes.tables import VOTES
-from moderation_pipelines.wiring.thresholds import load_thresholds
+from moderation_pipelines.wiring.settings_file import load_thresholds
 
 Row = dict[str, Any]
 READ_NEXT = 15

@@ -20,7 +20,7 @@ from moderation_pipelines.tables.left_out import Tally
 from moderation_pipelines.tables.table import Table
 from moderation_pipelines.tables.warehouse import Warehouse
 from moderation_pipelines.wiring.pipeline import Pipeline, Tell
-from moderation_pipelines.wiring.thresholds import load_thresholds
+from moderation_pipelines.wiring.settings_file import load_thresholds
 
 
 class Span(StrEnum):

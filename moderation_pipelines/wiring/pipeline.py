@@ -13,8 +13,8 @@ from moderation_pipelines.foundation.settings import Settings
 from moderation_pipelines.tables import store
 from moderation_pipelines.tables.in_force import Thing, current_files, is_open, record, recorded, setting
 from moderation_pipelines.tables.warehouse import Warehouse
+from moderation_pipelines.wiring.settings_file import settings_problems
 from moderation_pipelines.wiring.stage import Stage
-from moderation_pipelines.wiring.thresholds import thresholds_problems
 
 Tell = Callable[[str], None]
 
@@ -58,7 +58,7 @@ class Pipeline:
         return sorted(found, key=lambda p: (p.file, p.line or 0, p.message))
 
     def _limits(self) -> list[Problem]:
-        return thresholds_problems(self.home, {stage.name: stage.thresholds for stage in self.stages})
+        return settings_problems(self.home, {stage.name: stage.thresholds for stage in self.stages})
 
     def state_day(self, day: date, open_again: bool = True) -> list[Thing]:
         """What is in force on a day, recorded at its first run.

@@ -4,11 +4,14 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
 from datetime import date, timedelta
 
 import polars as pl
 
 from moderation_pipelines.foundation.settings import Settings
+from moderation_pipelines.foundation.text import BY_CLUSTER
+from moderation_pipelines.ingest.clusters import assigned_clusters
 from moderation_pipelines.ingest.feed import Delivery, Feed
 from moderation_pipelines.ingest.fields import (
     Field,
@@ -24,10 +27,22 @@ from moderation_pipelines.ingest.fields import (
     timestamp,
 )
 from moderation_pipelines.ingest.language import detected_locales
-from moderation_pipelines.ingest.tables import CONTENT
+from moderation_pipelines.ingest.sides import SideRule
+from moderation_pipelines.ingest.tables import CONTENT, NEAR_DUPLICATE_CLUSTERS, SIDES
 from moderation_pipelines.policies.policy import Policies
-from moderation_pipelines.tables.text_columns import sides, text_hashes
+from moderation_pipelines.tables.text_columns import text_hashes
 from moderation_pipelines.tables.warehouse import Warehouse
+
+
+@dataclass(frozen=True)
+class DayContent:
+    """What the day's items tell of each other. ``firsts``: text_sha256, duplicate_of (the first item with the text).
+    ``placed``: text_sha256, side_key, side, where clusters decide. ``sides``, ``clusters``: the day's rows of these."""
+
+    firsts: pl.DataFrame
+    placed: pl.DataFrame | None
+    sides: pl.DataFrame
+    clusters: pl.DataFrame
 
 
 class ContentFeed(Feed):
@@ -39,6 +54,7 @@ class ContentFeed(Feed):
     required = ("item_id", "text")
     key = "item_id"
     looks_back = True
+    along = (SIDES, NEAR_DUPLICATE_CLUSTERS)
     apart = ("drop_file", "drop_line", "duplicate_of")
     fields: Mapping[str, Field] = {
         "item_id": Field(identifier),
@@ -74,19 +90,20 @@ class ContentFeed(Feed):
                 .then(pl.lit("given"))
                 .otherwise(pl.lit("detected")),
                 text_sha256=hashes,
-                side=sides(hashes, settings.eval_share),
             )
+            .pipe(delivery.sides.divided)
             .select(CONTENT.schema.names())
         )
 
     def completed(
-        self, frames: Iterable[pl.DataFrame], warehouse: Warehouse, day: date, settings: Settings
-    ) -> pl.DataFrame:
-        """First item of every text of the day, looking back over the window. Columns: text_sha256, duplicate_of."""
-        today = [frame.select("text_sha256", "item_id") for frame in frames]
-        if not today:
-            return pl.DataFrame(schema={"text_sha256": pl.String, "duplicate_of": pl.String})
-        mine = pl.concat(today).unique("text_sha256", keep="first", maintain_order=True)
+        self, frames: Iterable[pl.DataFrame], warehouse: Warehouse, day: date, settings: Settings, sides: SideRule
+    ) -> DayContent:
+        """First item of every text of the day, looking back over the window; and the keys that decide sides."""
+        by_cluster = sides.by == BY_CLUSTER
+        columns = ["text_sha256", "item_id", "side_key", "side", *(["text"] if by_cluster else [])]
+        today = [frame.select(columns) for frame in frames]
+        rows = pl.concat(today) if today else CONTENT.empty().select(columns)
+        mine = rows.select("text_sha256", "item_id").unique("text_sha256", keep="first", maintain_order=True)
         before = [day - timedelta(days=d) for d in range(settings.window_days - 1, 0, -1)]
         earlier = (
             warehouse.scan(CONTENT, before)
@@ -97,16 +114,41 @@ class ContentFeed(Feed):
             .collect(engine="streaming")
         )
         firsts = pl.concat([earlier, mine]).unique("text_sha256", keep="first", maintain_order=True)
-        return firsts.rename({"item_id": "duplicate_of"})
+        firsts = firsts.rename({"item_id": "duplicate_of"})
+        if by_cluster:
+            texts = rows.sort("item_id").unique("text_sha256", keep="first", maintain_order=True)
+            found = assigned_clusters(texts.select("text_sha256", "text", "item_id"), warehouse, day, sides.side_of)
+            placed = found.of_texts.with_columns(side=sides.side_of(found.of_texts["side_key"]))
+            return DayContent(firsts, placed, found.sides, found.clusters)
+        return DayContent(firsts, None, _new_keys(rows, warehouse, day), NEAR_DUPLICATE_CLUSTERS.empty())
 
-    def published(self, frame: pl.DataFrame, completed: pl.DataFrame | None) -> pl.DataFrame:
-        assert completed is not None
+    def published(self, frame: pl.DataFrame, completed: DayContent) -> pl.DataFrame:
         marked = (
             frame.drop("duplicate_of")
-            .join(completed, on="text_sha256", how="left", maintain_order="left")
+            .join(completed.firsts, on="text_sha256", how="left", maintain_order="left")
             .with_columns(duplicate_of=pl.when(pl.col("duplicate_of") != pl.col("item_id")).then("duplicate_of"))
         )
+        if completed.placed is not None:
+            marked = marked.drop("side_key", "side").join(
+                completed.placed, on="text_sha256", how="left", maintain_order="left"
+            )
         return marked.select(CONTENT.schema.names())
+
+    def made_along(self, completed: DayContent) -> list[pl.DataFrame]:
+        return [completed.sides, completed.clusters]
+
+
+def _new_keys(rows: pl.DataFrame, warehouse: Warehouse, day: date) -> pl.DataFrame:
+    """The day's rows of ``sides``: keys that no other day has."""
+    mine = rows.drop_nulls("side_key").sort("item_id").unique("side_key", keep="first", maintain_order=True)
+    others = warehouse.scan(SIDES).filter(pl.col("drop_date") != day).select("key")
+    new = (
+        mine.lazy()
+        .select("side", key="side_key", first_item_id="item_id", first_seen=pl.lit(day), drop_date=pl.lit(day))
+        .join(others, on="key", how="anti")
+        .sort("key")
+    )
+    return SIDES.exactly(new).collect()
 
 
 FEED = ContentFeed()

@@ -1,6 +1,7 @@
-"""Every limit has one home, its stage; ``prompts/settings.yaml`` may state another value.
+"""``prompts/settings.yaml``: limits that differ from those of the stages, and the key items are divided by.
 
 ```yaml
+side_by: group_key
 thresholds:
   probes: {max_flips: 0.2}
 ```
@@ -13,11 +14,13 @@ from typing import Any, TypeVar
 
 from pydantic import BaseModel, ValidationError
 
-from moderation_pipelines.foundation.errors import Problem, UserError, did_you_mean
+from moderation_pipelines.foundation.errors import Problem, UserError, did_you_mean, shown
 from moderation_pipelines.foundation.home import Home
 from moderation_pipelines.foundation.located_yaml import Located, model_problems, parse_yaml, read_text
+from moderation_pipelines.foundation.text import SIDE_BY, SideBy
 
 Limits = TypeVar("Limits", bound=BaseModel)
+_KEYS = ("side_by", "thresholds")
 
 
 def load_thresholds(home: Home, stage: str, model: type[Limits]) -> Limits:
@@ -30,18 +33,44 @@ def load_thresholds(home: Home, stage: str, model: type[Limits]) -> Limits:
         return model()
 
 
-def thresholds_problems(home: Home, models: Mapping[str, type[BaseModel] | None]) -> list[Problem]:
+def stated_side_by(home: Home) -> SideBy | None:
+    """The key that ``prompts/settings.yaml`` divides items by; None where it states none.
+
+    Raises :class:`UserError` where the file cannot be read or the key is not known: what is fixed at first use must not
+    be guessed.
+    """
+    located, problems = _located(home)
+    problems += _side_by_problems(located)
+    if problems:
+        raise UserError(problems)
+    stated = located.value.get("side_by") if located is not None and isinstance(located.value, dict) else None
+    return next((known for known in SIDE_BY if known == stated), None)
+
+
+def _side_by_problems(located: Located | None) -> list[Problem]:
+    if located is None or not isinstance(located.value, dict) or "side_by" not in located.value:
+        return []
+    stated = located.value["side_by"]
+    if stated in SIDE_BY:
+        return []
+    known = ", ".join(SIDE_BY)
+    hint = did_you_mean(str(stated), SIDE_BY)
+    return [located.problem(("side_by",), f"side_by {shown(str(stated), SIDE_BY)} is not known{hint}; known: {known}")]
+
+
+def settings_problems(home: Home, models: Mapping[str, type[BaseModel] | None]) -> list[Problem]:
     """Every mistake in ``prompts/settings.yaml``. ``models``: the limits of every stage, by its name."""
     located, problems = _located(home)
     if located is None:
         return problems
     if not isinstance(located.value, dict):
-        return [Problem(located.file, 1, "must be a mapping; known: thresholds")]
+        return [Problem(located.file, 1, f"must be a mapping; known: {', '.join(_KEYS)}")]
     problems += [
-        located.problem((key,), f'key "{key}" is not known{did_you_mean(str(key), ["thresholds"])}')
+        located.problem((key,), f'key "{key}" is not known{did_you_mean(str(key), _KEYS)}')
         for key in located.value
-        if key != "thresholds"
+        if key not in _KEYS
     ]
+    problems += _side_by_problems(located)
     if not isinstance(located.value.get("thresholds", {}), dict):
         problems.append(located.problem(("thresholds",), '"thresholds" must be a mapping of stages to their limits'))
     with_limits = [name for name, model in models.items() if model is not None]

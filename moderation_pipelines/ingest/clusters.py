@@ -1,0 +1,163 @@
+"""Clusters of near-duplicates, grown day by day: each keeps the side of its first member, and no text ever moves."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from datetime import date
+
+import numpy as np
+import polars as pl
+
+from moderation_pipelines.ingest.tables import CONTENT, NEAR_DUPLICATE_CLUSTERS, SIDES
+from moderation_pipelines.similarity.grams import GramMatrix, bands_of, bands_version, grams_of
+from moderation_pipelines.similarity.near import BUCKET, NEAR, band_rows, components, near_pairs
+from moderation_pipelines.tables.warehouse import Warehouse
+
+_ORDER = ["similarity", "first_seen", "first_item_id", "key"]
+_DESCENDING = [True, False, False, False]
+
+
+@dataclass(frozen=True)
+class Assigned:
+    """``of_texts``: text_sha256, side_key of every text of the day. ``clusters``, ``sides``: the day's rows of
+    ``near_duplicate_clusters`` and ``sides``."""
+
+    of_texts: pl.DataFrame
+    clusters: pl.DataFrame
+    sides: pl.DataFrame
+
+
+def assigned_clusters(
+    texts: pl.DataFrame, warehouse: Warehouse, day: date, side_of: Callable[[pl.Series], pl.Series]
+) -> Assigned:
+    """The cluster of every text of a day. ``texts``: text_sha256 (unique), text, item_id (the least that has it).
+
+    A text that was seen before stays where it is. Another joins the cluster of its nearest near-duplicate of earlier
+    days; else that of the day's text it is nearest to that has joined one; else the day's texts that hang together are
+    a new cluster, whose key is the hash of its first member's text by item id. A text with near-duplicates on the other
+    side is a bridge: it is marked, and stays.
+    """
+    history = warehouse.scan(NEAR_DUPLICATE_CLUSTERS)
+    known = history.join(texts.lazy().select("text_sha256"), on="text_sha256", how="semi").collect(engine="streaming")
+    new = texts.join(known, on="text_sha256", how="anti").sort("item_id", "text_sha256").with_row_index("row")
+    before = warehouse.scan(SIDES).select("key", "first_seen", "first_item_id").collect(engine="streaming")
+    grams = grams_of(new["text"].to_list())
+    bands = bands_of(grams) if new.height else np.zeros((0, 1), np.uint64)
+    near_before = _near_before(new, grams, bands, history, warehouse)
+    within = near_pairs(new["text"].to_list())
+    keys = _joined(new.height, near_before.join(before, on="key", how="left"), within)
+    leaders = components(new.height, *_between(within, np.array([k is None for k in keys])))
+    hashes = new["text_sha256"].to_list()
+    found = new.select("row", "text_sha256", "item_id").with_columns(
+        key=pl.Series([hashes[leaders[r]] if k is None else k for r, k in enumerate(keys)], dtype=pl.String)
+    )
+    found = found.with_columns(side=side_of(found["key"]))
+    bridges = _bridges(found, near_before.with_columns(side=side_of(near_before["key"])), within)
+    made = pl.concat(
+        [
+            history.filter(pl.col("drop_date") == day).collect(),
+            NEAR_DUPLICATE_CLUSTERS.exactly(
+                found.lazy().select(
+                    "text_sha256", "key", "side", is_bridge=pl.col("row").is_in(bridges),
+                    bands=pl.Series(list(bands) if new.height else [], dtype=pl.List(pl.UInt64)),
+                    made_by=pl.lit(bands_version()), drop_date=pl.lit(day),
+                )
+            ).collect(),
+        ]
+    )  # fmt: skip
+    begun = found.filter(pl.col("key") == pl.col("text_sha256")).select(
+        "key", "side", first_seen=pl.lit(day), first_item_id="item_id", drop_date=pl.lit(day)
+    )
+    sides = pl.concat([warehouse.scan(SIDES, [day]).collect(), SIDES.exactly(begun.lazy()).collect()])
+    of_texts = pl.concat([known.select("text_sha256", side_key="key"), found.select("text_sha256", side_key="key")])
+    return Assigned(of_texts, made, sides)
+
+
+def _near_before(
+    new: pl.DataFrame, grams: object, bands: np.ndarray, history: pl.LazyFrame, warehouse: Warehouse
+) -> pl.DataFrame:
+    """Near-duplicates of new texts among those of earlier days: row, key, similarity."""
+    from moderation_pipelines.similarity.grams import Grams
+
+    assert isinstance(grams, Grams)
+    empty = pl.DataFrame(schema={"row": pl.UInt32, "key": pl.String, "similarity": pl.Float64})
+    if new.is_empty():
+        return empty
+    mine = band_rows(bands, grams.sizes > 0)
+    rows = _with_current_bands(history, warehouse).explode("bands").rename({"bands": "band"})
+    pairs = (
+        rows.join(mine.lazy(), on="band")
+        .select("row", "text_sha256", "key")
+        .unique()
+        .collect(engine="streaming")
+        .sort("row", "text_sha256")
+        .group_by("row", maintain_order=True)
+        .head(BUCKET * 32)
+    )
+    if pairs.is_empty():
+        return empty
+    wanted = pairs.select("text_sha256").unique()
+    texts = (
+        warehouse.scan(CONTENT)
+        .select("text_sha256", "text")
+        .join(wanted.lazy(), on="text_sha256", how="semi")
+        .unique("text_sha256")
+        .collect(engine="streaming")
+        .sort("text_sha256")
+    )
+    pairs = pairs.join(texts.select("text_sha256").with_row_index("at"), on="text_sha256")
+    theirs = grams_of(texts["text"].to_list())
+    found = GramMatrix(grams).similarities(theirs, pairs["at"].to_numpy().astype(np.int64), pairs["row"].to_numpy())
+    near = pairs.select("row", "key", similarity=pl.Series(found)).filter(pl.col("similarity") >= NEAR)
+    return near.group_by("row", "key").agg(pl.col("similarity").max()).sort("row", "key")
+
+
+def _with_current_bands(history: pl.LazyFrame, warehouse: Warehouse) -> pl.LazyFrame:
+    """text_sha256, key, bands of earlier texts. Bands another version of the method made are made again from the texts."""
+    current = pl.col("made_by") == bands_version()
+    stale = history.filter(~current).select("text_sha256", "key").collect(engine="streaming")
+    rows = history.filter(current).select("text_sha256", "key", "bands")
+    if stale.is_empty():
+        return rows
+    texts = (
+        warehouse.scan(CONTENT).select("text_sha256", "text").join(stale.lazy(), on="text_sha256")
+        .unique("text_sha256").collect(engine="streaming")
+    )  # fmt: skip
+    bands = list(bands_of(grams_of(texts["text"].to_list())))
+    again = texts.select("text_sha256", "key", bands=pl.Series(bands, dtype=pl.List(pl.UInt64)))
+    return pl.concat([rows, again.lazy()])
+
+
+def _joined(n: int, near: pl.DataFrame, within: pl.DataFrame) -> list[str | None]:
+    """The cluster of earlier days each new text joins, by itself or through texts of the day; None for none."""
+    keys: list[str | None] = [None] * n
+    both = pl.concat([within, within.select(first="second", second="first", similarity="similarity")])
+    facts = near.select("key", "first_seen", "first_item_id").unique("key")
+    while near.height:
+        best = near.sort("row", *_ORDER, descending=[False, *_DESCENDING]).unique(
+            "row", keep="first", maintain_order=True
+        )
+        for row, key in best.select("row", "key").iter_rows():
+            keys[row] = key
+        joined = best.select(first=pl.col("row").cast(pl.Int64), key="key")
+        free = pl.Series([k is None for k in keys], dtype=pl.Boolean)
+        near = (
+            both.filter(free[both["second"]]).join(joined, on="first").join(facts, on="key").rename({"second": "row"})
+        )
+    return keys
+
+
+def _between(pairs: pl.DataFrame, some: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """The pairs both of which are among ``some``."""
+    first, second = pairs["first"].to_numpy(), pairs["second"].to_numpy()
+    both = some[first] & some[second] if len(first) else np.zeros(0, bool)
+    return first[both], second[both]
+
+
+def _bridges(found: pl.DataFrame, near: pl.DataFrame, within: pl.DataFrame) -> list[int]:
+    """Rows of new texts with a near-duplicate on the other side."""
+    side = found["side"]
+    across = near.filter(side[near["row"]] != near["side"])["row"].to_list() if near.height else []
+    apart = within.filter(side[within["first"]] != side[within["second"]]) if within.height else within
+    return sorted({*across, *apart["first"].to_list(), *apart["second"].to_list()})
