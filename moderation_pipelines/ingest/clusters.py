@@ -10,7 +10,7 @@ import numpy as np
 import polars as pl
 
 from moderation_pipelines.ingest.tables import CONTENT, NEAR_DUPLICATE_CLUSTERS, SIDES
-from moderation_pipelines.similarity.grams import GramMatrix, bands_of, bands_version, grams_of
+from moderation_pipelines.similarity.grams import Codes, GramMatrix, Grams, bands_of, bands_version, grams_of
 from moderation_pipelines.similarity.near import BUCKET, NEAR, band_rows, components, near_pairs
 from moderation_pipelines.tables.warehouse import Warehouse
 
@@ -75,12 +75,9 @@ def assigned_clusters(
 
 
 def _near_before(
-    new: pl.DataFrame, grams: object, bands: np.ndarray, history: pl.LazyFrame, warehouse: Warehouse
+    new: pl.DataFrame, grams: Grams, bands: Codes, history: pl.LazyFrame, warehouse: Warehouse
 ) -> pl.DataFrame:
     """Near-duplicates of new texts among those of earlier days: row, key, similarity."""
-    from moderation_pipelines.similarity.grams import Grams
-
-    assert isinstance(grams, Grams)
     empty = pl.DataFrame(schema={"row": pl.UInt32, "key": pl.String, "similarity": pl.Float64})
     if new.is_empty():
         return empty
@@ -114,7 +111,7 @@ def _near_before(
 
 
 def _with_current_bands(history: pl.LazyFrame, warehouse: Warehouse) -> pl.LazyFrame:
-    """text_sha256, key, bands of earlier texts. Bands another version of the method made are made again from the texts."""
+    """text_sha256, key, bands of earlier texts. Those of another version of the method are made again from the texts."""
     current = pl.col("made_by") == bands_version()
     stale = history.filter(~current).select("text_sha256", "key").collect(engine="streaming")
     rows = history.filter(current).select("text_sha256", "key", "bands")
@@ -135,9 +132,8 @@ def _joined(n: int, near: pl.DataFrame, within: pl.DataFrame) -> list[str | None
     both = pl.concat([within, within.select(first="second", second="first", similarity="similarity")])
     facts = near.select("key", "first_seen", "first_item_id").unique("key")
     while near.height:
-        best = near.sort("row", *_ORDER, descending=[False, *_DESCENDING]).unique(
-            "row", keep="first", maintain_order=True
-        )
+        ordered = near.sort("row", *_ORDER, descending=[False, *_DESCENDING])
+        best = ordered.unique("row", keep="first", maintain_order=True)
         for row, key in best.select("row", "key").iter_rows():
             keys[row] = key
         joined = best.select(first=pl.col("row").cast(pl.Int64), key="key")

@@ -42,12 +42,17 @@ def leakage_tables(
                 (pl.col("eval_set") == task.release.name) & (pl.col("version") == task.release.version)
             ).join(keys, on="item_id", how="left")
             nearest = near[learnt.texts].group_by("indexed").agg(pl.col("similarity").max())
-            found = mine.join(nearest, on="indexed").with_columns(
-                drop_date=pl.lit(day), **{k: pl.lit(v) for k, v in named.items()}
+            groups = _theirs(learnt, keys)["group_key"].drop_nulls().unique().implode()
+            found = (
+                mine.join(nearest, on="indexed", how="left")
+                .with_columns(same_group=pl.col("group_key").is_in(groups))
+                .filter(pl.col("similarity").is_not_null() | pl.col("same_group"))
+                .with_columns(drop_date=pl.lit(day), **{k: pl.lit(v) for k, v in named.items()})
             )
             seen.append(SEEN_ITEMS.picked(found.lazy()).collect())
+            n_near = found["similarity"].count()
             of = {"eval_set": task.release.name, "version": task.release.version, "policy": task.policy.id}
-            measured += [of | named | row for row in _measures(mine, set(found["item_id"]), learnt, keys)]
+            measured += [of | named | row for row in _measures(mine, n_near, learnt, keys)]
     table = pl.LazyFrame(measured, schema={k: v for k, v in LEAKAGE.schema.items() if k != "drop_date"})
     return (
         LEAKAGE.picked(table.with_columns(drop_date=pl.lit(day))).collect(),
@@ -55,12 +60,16 @@ def leakage_tables(
     )
 
 
-def _measures(mine: pl.DataFrame, near: set[str], learnt: Learnt, keys: pl.DataFrame) -> Iterator[Row]:
+def _theirs(learnt: Learnt, keys: pl.DataFrame) -> pl.DataFrame:
+    return keys.filter(pl.col("item_id").is_in([i for i in learnt.item_ids if i]))
+
+
+def _measures(mine: pl.DataFrame, n_near: int, learnt: Learnt, keys: pl.DataFrame) -> Iterator[Row]:
     hashes = {text_sha256(t) for t in learnt.texts}
     n = mine.height
     yield _row("exact", len(hashes), n, int(mine["text_sha256"].is_in(sorted(hashes)).sum()))
-    yield _row("near_duplicate", len(hashes), n, len(near))
-    theirs = keys.filter(pl.col("item_id").is_in([i for i in learnt.item_ids if i]))
+    yield _row("near_duplicate", len(hashes), n, n_near)
+    theirs = _theirs(learnt, keys)
     for measure, key in BY_KEY.items():
         known = theirs[key].drop_nulls().unique().to_list()
         with_one = mine[key].drop_nulls()

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from moderation_pipelines.tables.column import count, share, text
+from moderation_pipelines.tables.column import count, flag, share, text
 from moderation_pipelines.tables.table import Table
 from moderation_pipelines.tables.vocabulary import (
     EVAL_SET,
@@ -46,7 +46,7 @@ NEAR_TWINS = Table(
 
 SEEN_ITEMS = Table(
     "seen_items",
-    "one item of a release of which a judge has learnt the text or a near-twin",
+    "one item of a release of which a judge has learnt the text, a near-twin, or another item of its group",
     ("eval_set", "version", "judge_id", "used_as", "item_id", "drop_date"),
     {
         "eval_set": EVAL_SET,
@@ -55,7 +55,13 @@ SEEN_ITEMS = Table(
         "judge_id": JUDGE_ID,
         "used_as": _USED_AS,
         "item_id": ITEM_ID,
-        "similarity": _SIMILARITY,
+        "similarity": share(
+            "Jaccard similarity of character 3-grams to the nearest text the judge learnt, from .7; null where only the "
+            "group is the same"
+        ),
+        "same_group": flag(
+            "whether the judge learnt an item with the same group_key; null where the item has none", nullable=True
+        ),
         "drop_date": _DAY,
     },
 )

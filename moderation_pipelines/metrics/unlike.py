@@ -1,7 +1,8 @@
 """Items unlike anything a judge learnt: what its metrics are measured on first, beside all items.
 
-A judge that was trained on, shown or calibrated on a near-twin of an item may repeat instead of judge. Metrics with and
-without such items are of different items: their difference says nothing, and no table holds it.
+A judge that was trained on, shown or calibrated on a near-twin of an item, or on an item of its group, may repeat
+instead of judge. Metrics with and without such items are of different items: their difference says nothing, and no
+table holds it.
 """
 
 from __future__ import annotations
@@ -22,7 +23,8 @@ _KEY = ("judge_id", "eval_set", "version")
 
 @dataclass(frozen=True)
 class Learners:
-    """Which judges learnt something of this home, and of which items of releases they learnt the text or a near-twin.
+    """Which judges learnt something of this home, and what of releases: the text or a near-twin of an item, or another
+    item of its group.
 
     Rows of ``leakage`` and ``seen_items`` of one day.
     """
@@ -36,7 +38,7 @@ class Learners:
         return Learners(LEAKAGE.empty(), SEEN_ITEMS.empty())
 
     def seen(self, judges: Collection[str], release: Release) -> pl.Series | None:
-        """Ids of the items of a release of which one of the judges learnt a near-twin; None if none learnt anything."""
+        """Ids of the items of a release like something one of the judges learnt; None if none learnt anything."""
         if self._of(self.leakage, judges, release).is_empty():
             return None
         return self._of(self.seen_items, judges, release)["item_id"].unique()
