@@ -10,7 +10,7 @@ import numpy as np
 import polars as pl
 
 from moderation_pipelines.ingest.tables import CONTENT, NEAR_DUPLICATE_CLUSTERS, SIDES
-from moderation_pipelines.similarity.grams import Codes, GramMatrix, Grams, bands_of, bands_version, grams_of
+from moderation_pipelines.similarity.grams import BANDS, Codes, GramMatrix, Grams, bands_of, bands_version, grams_of
 from moderation_pipelines.similarity.near import BUCKET, NEAR, band_rows, components, near_pairs
 from moderation_pipelines.tables.warehouse import Warehouse
 
@@ -43,7 +43,7 @@ def assigned_clusters(
     new = texts.join(known, on="text_sha256", how="anti").sort("item_id", "text_sha256").with_row_index("row")
     before = warehouse.scan(SIDES).select("key", "first_seen", "first_item_id").collect(engine="streaming")
     grams = grams_of(new["text"].to_list())
-    bands = bands_of(grams) if new.height else np.zeros((0, 1), np.uint64)
+    bands = bands_of(grams) if new.height else np.zeros((0, BANDS), np.uint64)
     near_before = _near_before(new, grams, bands, history, warehouse)
     within = near_pairs(new["text"].to_list())
     keys = _joined(new.height, near_before.join(before, on="key", how="left"), within)
@@ -60,7 +60,7 @@ def assigned_clusters(
             NEAR_DUPLICATE_CLUSTERS.exactly(
                 found.lazy().select(
                     "text_sha256", "key", "side", is_bridge=pl.col("row").is_in(bridges),
-                    bands=pl.Series(list(bands) if new.height else [], dtype=pl.List(pl.UInt64)),
+                    bands=_lists(bands),
                     made_by=pl.lit(bands_version()), drop_date=pl.lit(day),
                 )
             ).collect(),
@@ -111,7 +111,7 @@ def _near_before(
 
 
 def _with_current_bands(history: pl.LazyFrame, warehouse: Warehouse) -> pl.LazyFrame:
-    """text_sha256, key, bands of earlier texts. Those of another version of the method are made again from the texts."""
+    """text_sha256, key, bands of earlier texts. Those another version of the method made are made again."""
     current = pl.col("made_by") == bands_version()
     stale = history.filter(~current).select("text_sha256", "key").collect(engine="streaming")
     rows = history.filter(current).select("text_sha256", "key", "bands")
@@ -121,9 +121,12 @@ def _with_current_bands(history: pl.LazyFrame, warehouse: Warehouse) -> pl.LazyF
         warehouse.scan(CONTENT).select("text_sha256", "text").join(stale.lazy(), on="text_sha256")
         .unique("text_sha256").collect(engine="streaming")
     )  # fmt: skip
-    bands = list(bands_of(grams_of(texts["text"].to_list())))
-    again = texts.select("text_sha256", "key", bands=pl.Series(bands, dtype=pl.List(pl.UInt64)))
+    again = texts.select("text_sha256", "key", bands=_lists(bands_of(grams_of(texts["text"].to_list()))))
     return pl.concat([rows, again.lazy()])
+
+
+def _lists(bands: Codes) -> pl.Series:
+    return pl.Series(bands).arr.to_list() if len(bands) else pl.Series([], dtype=pl.List(pl.UInt64))
 
 
 def _joined(n: int, near: pl.DataFrame, within: pl.DataFrame) -> list[str | None]:
