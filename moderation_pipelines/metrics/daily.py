@@ -18,6 +18,7 @@ from moderation_pipelines.consensus.basis import (
 )
 from moderation_pipelines.consensus.purity import violating_probability
 from moderation_pipelines.eval_sets.release import Release
+from moderation_pipelines.metrics.clustered import clustered_rows
 from moderation_pipelines.metrics.scored import Scored
 from moderation_pipelines.metrics.slice import slice_metrics
 from moderation_pipelines.metrics.tables import CHOSEN_BY_LABEL, METRICS, SLICES
@@ -68,6 +69,7 @@ def metrics_table(
 
     Values are weighted to the sampling frame. Where all weights are equal rates have Wilson intervals, F1 and kappa
     a bootstrap by item; where they differ all of them have Beta draws. Probability metrics have their own intervals.
+    Where items hang together by the key of their side all intervals are widened by the design effect.
     Items without a verdict are in no denominator but prevalence's, which is of the labels; their number and the
     worst-case bounds stand beside. ``weigh_missing``: instead the verdicts of a stratum stand for its missing ones.
     ``invalid`` names runs (judge, eval set, version) with too many of them, and why: their values are null with that
@@ -83,6 +85,7 @@ def metrics_table(
                 part.scored, replicates, part.seed, part.slicing in CHOSEN_BY_LABEL, weigh_missing,
                 release.unlabelled_share if part.slicing == "all" else 0.0, (costs or {}).get(release.policy),
             )  # fmt: skip
+            found = clustered_rows(found, part.scored, (costs or {}).get(release.policy))
             if part.why_null is not None:
                 found = [{**row, **dict.fromkeys(_NUMBERS), **_NO_BOUNDS, "note": part.why_null} for row in found]
             named = {"eval_set": release.name, "version": release.version, "policy": release.policy}
@@ -97,7 +100,7 @@ def metrics_table(
     return METRICS.picked(table.lazy()).collect()
 
 
-_NUMBERS = ("value", "ci_low", "ci_high", "relabelled_low", "relabelled_high", "shrunk", "interval")
+_NUMBERS = ("value", "ci_low", "ci_high", "relabelled_low", "relabelled_high", "shrunk", "interval", "design_effect")
 _NO_BOUNDS = {"worst_low": None, "worst_high": None}
 
 
@@ -181,7 +184,8 @@ def _without_invalid(table: pl.DataFrame, invalid: Mapping[tuple[str, str, str],
 
 def sliced_items(release: Release) -> pl.DataFrame:
     """A release's items with what metrics need of them: item_id, violating, weight, p_label (probability that the item
-    violates; null where nothing says it), stratum and the columns of SLICES."""
+    violates; null where nothing says it), stratum, cluster (what items hang together by: the key of their side; null in
+    all rows where that is the text) and the columns of SLICES."""
     items = with_basis(release.items().lazy()).collect()
     return items.select(
         "item_id",
@@ -195,7 +199,13 @@ def sliced_items(release: Release) -> pl.DataFrame:
             pl.Series(violating_probability(items, release.violating_labels))
         ),
         stratum="stratum",
+        cluster=_cluster(items),
     )
+
+
+def _cluster(items: pl.DataFrame) -> pl.Series:
+    keys = items["side_key"]
+    return keys if keys.null_count() == items.height else keys.fill_null(items["text_sha256"])
 
 
 def slices(

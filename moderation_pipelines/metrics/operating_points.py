@@ -11,6 +11,7 @@ import polars as pl
 
 from moderation_pipelines.eval_sets.release import Release
 from moderation_pipelines.metrics.classification import confusion_sums
+from moderation_pipelines.metrics.clustered import of_labels, widened_as
 from moderation_pipelines.metrics.costs import EXPECTED_COST, cost_per_item
 from moderation_pipelines.metrics.daily import scored_slices
 from moderation_pipelines.metrics.metric import METRIC_KINDS, denominator, of_sums
@@ -19,6 +20,7 @@ from moderation_pipelines.metrics.slice import drawn_sums, estimated
 from moderation_pipelines.metrics.tables import OPERATING_POINTS
 from moderation_pipelines.metrics.unlike import UNLIKE, Learners
 from moderation_pipelines.policies.policy import Costs
+from moderation_pipelines.stats.clusters import MIN_CLUSTERS
 from moderation_pipelines.stats.intervals import (
     UNDEFINED,
     Interval,
@@ -97,10 +99,22 @@ def _measured(
         value, metric = float(points[name][0]), METRIC_KINDS[name]
         if not np.isnan(value):
             part = at.where(denominator(metric, at.judged))
-            yield name, value, around(value, estimated(metric, value, part, draws).interval)
+            yield (
+                name,
+                value,
+                _clustered(name, value, around(value, estimated(metric, value, part, draws).interval), at),
+            )
     if costs is not None:
         value = float(cost_per_item(sums, costs, missing)[0])
         if 0 < at.truth.sum() < len(at.truth):
-            yield EXPECTED_COST, value, around(value, percentile_interval(cost_per_item(drawn, costs, missing)))
+            found = around(value, percentile_interval(cost_per_item(drawn, costs, missing)))
+            yield EXPECTED_COST, value, _clustered(EXPECTED_COST, value, found, at, costs)
         else:
             yield EXPECTED_COST, value, UNDEFINED
+
+
+def _clustered(name: str, value: float, interval: Interval, at: Scored, costs: Costs | None = None) -> Interval:
+    if at.cluster is None:
+        return interval
+    effect = of_labels(name, at, costs)
+    return UNDEFINED if effect.n_clusters < MIN_CLUSTERS else widened_as(name, value, interval, effect)

@@ -111,7 +111,7 @@ def _adjusted(rows: pl.DataFrame) -> pl.DataFrame:
 
 
 def _items(release: Release) -> pl.DataFrame:
-    return sliced_items(release).select("item_id", "violating", "weight", *SLICES)
+    return sliced_items(release).select("item_id", "violating", "weight", "cluster", *SLICES)
 
 
 def _compared(joined: pl.DataFrame, named: Row, replicates: int, seen: pl.Series | None = None) -> pl.DataFrame:
@@ -126,7 +126,7 @@ def _compared(joined: pl.DataFrame, named: Row, replicates: int, seen: pl.Series
         test = mcnemar_exact((first == truth_a).astype(np.float64), (second == truth_b).astype(np.float64))
         seed = seed_from("compare", *named.values(), name, value)
         for metric, d in paired_differences(
-            truth_a, first, second, weight, replicates, seed, second_truth=truth_b
+            truth_a, first, second, weight, replicates, seed, _clusters(part), truth_b
         ).items():
             if metric in _OF_VIOLATING and not (truth_a.any() and truth_b.any()):
                 d = _NONE
@@ -155,6 +155,12 @@ def _compared(joined: pl.DataFrame, named: Row, replicates: int, seen: pl.Series
             )
     schema = {k: v for k, v in COMPARISONS.schema.items() if k not in ("p_adjusted", "drop_date")}
     return pl.DataFrame(rows, schema=schema)
+
+
+def _clusters(part: pl.DataFrame) -> np.ndarray | None:
+    """What items hang together by; None where each stands alone."""
+    keys = part["cluster"]
+    return None if keys.null_count() or keys.n_unique() == part.height else keys.to_numpy()
 
 
 def _floats(part: pl.DataFrame, column: str) -> FloatArray:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 
 import numpy as np
@@ -20,7 +20,8 @@ class Scored:
     """One slice as arrays, one entry per item. ``flagged`` and ``p`` are NaN where missing.
 
     ``stratum``: the stratum it was drawn from, None where strata are not known. ``strata_hold_labels``: whether they
-    are of one label each, so that their sizes in the frame fix the share violating.
+    are of one label each, so that their sizes in the frame fix the share violating. ``cluster``: what items hang
+    together by, None where each stands alone.
     """
 
     truth: FloatArray
@@ -30,10 +31,12 @@ class Scored:
     p_label: FloatArray
     stratum: np.ndarray | None = None
     strata_hold_labels: bool = False
+    cluster: IntArray | None = None
 
     @staticmethod
     def of(frame: pl.DataFrame, strata_hold_labels: bool, strata_are_known: bool = True) -> Scored:
-        """Columns violating, outcome, flagged, p_violating, weight, p_label, stratum."""
+        """Columns violating, outcome, flagged, p_violating, weight, p_label, stratum, cluster (null in all rows where
+        items do not hang together)."""
         floats = frame.select(
             truth=pl.col("violating").cast(pl.Float64),
             flagged=pl.when(pl.col("outcome") == "verdict").then(pl.col("flagged").cast(pl.Float64)),
@@ -43,7 +46,11 @@ class Scored:
         ).fill_null(float("nan"))
         truth, flagged, p, weight, p_label = (floats[c].to_numpy() for c in floats.columns)
         stratum = frame["stratum"].to_numpy() if strata_are_known else None
-        return Scored(truth, flagged, p, weight, p_label, stratum, strata_hold_labels)
+        cluster = None
+        if "cluster" in frame.columns and frame["cluster"].null_count() < frame.height:
+            codes = frame["cluster"].rank("dense").cast(pl.Int64).to_numpy() - 1
+            cluster = codes.astype(np.int64) if codes.max(initial=-1) + 1 < len(codes) else None
+        return Scored(truth, flagged, p, weight, p_label, stratum, strata_hold_labels, cluster)
 
     def where(self, mask: np.ndarray) -> Scored:
         """Some of the items."""
@@ -58,7 +65,12 @@ class Scored:
             self.p_label[mask],
             None if self.stratum is None else self.stratum[mask],
             self.strata_hold_labels,
+            None if self.cluster is None else self.cluster[mask],
         )
+
+    def with_flags(self, flagged: FloatArray) -> Scored:
+        """The same items with other verdicts."""
+        return replace(self, flagged=flagged)
 
     def weighted_for_missing(self, there: np.ndarray) -> Scored:
         """The items ``there``, their weights raised by those of their stratum that are not.

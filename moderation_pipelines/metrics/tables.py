@@ -61,9 +61,15 @@ METRICS = Table(
         ),
         "n": count("verdicts behind the value: the denominator's items (of prevalence: all items)", unit="items"),
         "n_effective": estimate(
-            "equally weighted items that would say as much (Kish); 0 without items, null in rows of earlier versions",
+            "equally weighted, independent items that would say as much (Kish); 0 without items, null in rows of earlier versions",
             unit="items",
             added=True,
+        ),
+        "design_effect": estimate(
+            "variance over that of as many independent items, from 1, where items hang together by the key of their side; "
+            "the interval is widened by it; null where they do not",
+            added=True,
+            minimum=1,
         ),
         "n_positive": count("items of the slice with a verdict whose reference label violates", unit="items"),
         "n_missing": count(
@@ -107,7 +113,7 @@ COMPARISONS = Table(
         "ci_low": low("95 % interval of the difference"),
         "ci_high": high("95 % interval of the difference"),
         "interval": text(
-            "method of interval and p-value: draws of the joint cells by weight class, or jackknife over items; null without one",
+            "method of interval and p-value: draws of the joint cells by weight class, or jackknife over items, or over clusters where items hang together; null without one",
             nullable=True,
             added=True,
         ),

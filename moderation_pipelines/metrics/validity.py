@@ -14,6 +14,7 @@ from moderation_pipelines.metrics.tables import JUDGE_VALIDITY
 from moderation_pipelines.metrics.unlike import UNLIKE, Learners
 from moderation_pipelines.policies.policy import Policies, Policy
 from moderation_pipelines.stats.arrays import FloatArray, IntArray
+from moderation_pipelines.stats.clusters import cluster_mean
 from moderation_pipelines.stats.intervals import UNDEFINED, Interval, clopper_pearson_interval, t_interval
 from moderation_pipelines.stats.multiplicity import benjamini_yekutieli
 from moderation_pipelines.votes.window import counted_votes, window_votes
@@ -53,7 +54,14 @@ class Validity:
 
 
 def replacement_test(
-    item: IntArray, rater: IntArray, label: IntArray, judged: IntArray, ordered: bool, n_labels: int, margin: float
+    item: IntArray,
+    rater: IntArray,
+    label: IntArray,
+    judged: IntArray,
+    ordered: bool,
+    n_labels: int,
+    margin: float,
+    cluster: IntArray | None = None,
 ) -> Validity:
     """The alternative-annotator test of one judge.
 
@@ -62,8 +70,10 @@ def replacement_test(
     with the others (share equal; of ordered labels minus the root mean square distance in ranks)? A rater with 30
     such items is tested: is the share of items on which the judge does at least as well, minus the share on which the
     rater does, above minus ``margin`` (one-sided t), at a false discovery rate of .05 (Benjamini-Yekutieli)?
+    ``cluster``: what items hang together by; standard errors are by it.
     Source: Calderon, Reichart & Dror (2025), The Alternative Annotator Test for LLM-as-a-Judge, ACL.
     """
+    cluster = np.arange(len(judged)) if cluster is None else cluster
     counts = np.zeros((len(judged), n_labels))
     np.add.at(counts, (item, label), 1)
     votes = counts.sum(axis=1)
@@ -80,16 +90,17 @@ def replacement_test(
         mine = rater == one
         if mine.sum() >= MIN_ITEMS:
             tested.append(one)
-            p_values.append(_p_value(difference[mine] + margin))
+            p_values.append(_p_value(difference[mine] + margin, cluster[item[mine]]))
             wins.append(float(judge_wins[mine].mean()))
     n_won = sum(p is not None and p <= LEVEL for p in benjamini_yekutieli(p_values))
     enough = len(tested) >= MIN_RATERS
     share = n_won / len(tested) if enough else None
-    of_items = _agreements(counts, votes, judged)
+    of_items = _agreements(counts, votes, judged, cluster)
     return Validity(
         share, clopper_pearson_interval(n_won, len(tested)) if enough else UNDEFINED, len(tested), n_won,
         len(np.unique(item[np.isin(rater, tested)])),
-        float(np.mean(wins)) if enough else None, _around_mean(np.array(wins)) if enough else UNDEFINED,
+        float(np.mean(wins)) if enough else None,
+        _around_mean(np.array(wins), np.arange(len(wins))) if enough else UNDEFINED,
         *of_items,
     )  # fmt: skip
 
@@ -103,18 +114,19 @@ def _closeness(others: FloatArray, label: IntArray, ordered: bool) -> FloatArray
     return np.asarray(-np.sqrt((others * distance).sum(axis=1) / n))
 
 
-def _p_value(x: FloatArray) -> float:
+def _p_value(x: FloatArray, cluster: IntArray) -> float:
     """One-sided t test that the mean of ``x`` is above 0."""
     from scipy.special import stdtr
 
-    mean, sd, n = float(x.mean()), float(x.std(ddof=1)), len(x)
-    if sd == 0:
-        return 0.0 if mean > 0 else 1.0
-    return float(stdtr(n - 1, -mean / (sd / np.sqrt(n))))
+    mean = cluster_mean(x, cluster)
+    if not mean.se > 0:
+        # One cluster says nothing; items that are all alike say all.
+        return 0.0 if mean.value > 0 and mean.degrees else 1.0
+    return float(stdtr(mean.degrees, -mean.value / mean.se))
 
 
 def _agreements(
-    counts: FloatArray, votes: FloatArray, judged: IntArray
+    counts: FloatArray, votes: FloatArray, judged: IntArray, cluster: IntArray
 ) -> tuple[float | None, Interval, float | None, Interval, int]:
     here = (judged >= 0) & (votes >= 2)
     if not here.any():
@@ -123,16 +135,14 @@ def _agreements(
     with_judge = c[np.arange(len(c)), judged[here]] / n
     among = (c * (c - 1)).sum(axis=1) / (n * (n - 1))
     return (
-        float(with_judge.mean()), _around_mean(with_judge),
-        float(among.mean()), _around_mean(among), len(c),
+        float(with_judge.mean()), _around_mean(with_judge, cluster[here]),
+        float(among.mean()), _around_mean(among, cluster[here]), len(c),
     )  # fmt: skip
 
 
-def _around_mean(x: FloatArray) -> Interval:
-    if len(x) < 2:
-        return UNDEFINED
-    se = float(x.std(ddof=1) / np.sqrt(len(x)))
-    return t_interval(float(x.mean()), se, len(x) - 1, low=0.0, high=1.0)
+def _around_mean(x: FloatArray, cluster: IntArray) -> Interval:
+    mean = cluster_mean(x, cluster)
+    return UNDEFINED if not mean.degrees else t_interval(mean.value, mean.se, mean.degrees, low=0.0, high=1.0)
 
 
 def judge_validity_table(
@@ -162,8 +172,12 @@ def judge_validity_table(
 def _of_policy(
     policy: Policy, scores: pl.DataFrame, votes: pl.LazyFrame, releases: Sequence[Release], margin: float
 ) -> list[dict[str, object]]:
-    items = pl.concat([r.items().select("item_id", "locale") for r in releases]).unique("item_id").sort("item_id")
+    columns = ("item_id", "locale", "side_key", "text_sha256")
+    items = pl.concat([r.items().select(columns) for r in releases]).unique("item_id").sort("item_id")
     items = items.with_row_index("item")
+    by_key = items["side_key"].null_count() < items.height
+    keys = items["side_key"].fill_null(items["text_sha256"]) if by_key else items["item_id"]
+    cluster = keys.rank("dense").cast(pl.Int64).to_numpy() - 1
     counted = counted_votes(window_votes(votes.filter(pl.col("policy") == policy.id), Policies([policy])))
     code = {label: k for k, label in enumerate(policy.label_ids)}
     cast = (
@@ -192,8 +206,9 @@ def _of_policy(
                 else (items["locale"] == locale).fill_null(False).to_numpy()
             )
             found = replacement_test(
-                item, rater, label, np.where(here, judged, -1), policy.scale != "nominal", len(code), margin
-            )
+                item, rater, label, np.where(here, judged, -1), policy.scale != "nominal", len(code), margin,
+                cluster,
+            )  # fmt: skip
             rows.append({"policy": policy.id, "locale": locale, "judge_id": judge_id, "margin": margin, **_row(found)})
     return rows
 

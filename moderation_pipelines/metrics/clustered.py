@@ -1,0 +1,137 @@
+"""Intervals of metrics where items hang together: those of independent items, widened by the design effect."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import numpy as np
+
+from moderation_pipelines.metrics.costs import EXPECTED_COST, cost_per_item
+from moderation_pipelines.metrics.metric import (
+    METRIC_KINDS,
+    Metric,
+    Probabilities,
+    Sums,
+    denominator,
+    label_metrics,
+)
+from moderation_pipelines.metrics.scored import Scored
+from moderation_pipelines.policies.policy import Costs
+from moderation_pipelines.stats.arrays import FloatArray, IntArray, weighted_sums
+from moderation_pipelines.stats.clusters import MIN_CLUSTERS, DesignEffect, design_effect, widened
+from moderation_pipelines.stats.intervals import UNDEFINED, Interval
+
+Row = dict[str, object]
+_PAIRS = (("ci_low", "ci_high"), ("relabelled_low", "relabelled_high"))
+_AT_ONCE = 2_000_000
+
+
+def clustered_rows(rows: list[Row], scored: Scored, costs: Costs | None) -> list[Row]:
+    """Rows of ``slice_metrics`` for items that hang together: intervals widened, n_effective lowered, design_effect
+    stated. No interval where the items of a metric are in fewer than ten clusters."""
+    if scored.cluster is None:
+        return [{**row, "design_effect": None} for row in rows]
+    judged = scored.where(~np.isnan(scored.flagged))
+    with_p = scored.where(~np.isnan(scored.flagged) & ~np.isnan(scored.p))
+    out = []
+    for row in rows:
+        name, value = str(row["metric"]), row["value"]
+        if not isinstance(value, float):
+            out.append({**row, "design_effect": None})
+            continue
+        metric = METRIC_KINDS[name] if name != EXPECTED_COST else None
+        if metric is not None and metric.of_probabilities is not None:
+            effect = of_probabilities(metric, with_p)
+        else:
+            whole = scored if metric is not None and metric.of_reference else judged
+            effect = of_labels(name, whole, costs)
+        out.append(_widened(row, value, effect, name))
+    return out
+
+
+def _widened(row: Row, value: float, effect: DesignEffect, name: str) -> Row:
+    few = effect.n_clusters < MIN_CLUSTERS
+    said: Row = {}
+    for low, high in _PAIRS:
+        found = _interval(row[low], row[high])
+        wide = UNDEFINED if few else widened_as(name, value, found, effect)
+        said |= {low: wide.low, high: wide.high}
+    n = row["n_effective"]
+    row = {
+        **row,
+        **said,
+        "design_effect": effect.value,
+        "n_effective": float(n) / effect.value if isinstance(n, float) else n,
+    }
+    if few:
+        why = f"no interval: its items are in {effect.n_clusters} clusters; {MIN_CLUSTERS} are needed"
+        row |= {"interval": None, "note": "; ".join(str(s) for s in (row["note"], why) if s)}
+    return row
+
+
+def _interval(low: object, high: object) -> Interval:
+    return Interval(low, high) if isinstance(low, float) and isinstance(high, float) else UNDEFINED
+
+
+def widened_as(name: str, value: float, interval: Interval, effect: DesignEffect) -> Interval:
+    """The interval of a metric with the design effect, within the metric's range."""
+    if name == EXPECTED_COST:
+        return widened(value, interval, effect.widening, 0.0, np.inf)
+    return widened(value, interval, effect.widening, -1.0 if name == "cohen_kappa" else 0.0, 1.0)
+
+
+def of_labels(name: str, items: Scored, costs: Costs | None = None) -> DesignEffect:
+    """The design effect of a metric of labels, or of the expected cost."""
+    known = label_metrics()
+    if name == EXPECTED_COST:
+        assert costs is not None
+        priced = costs.model_copy(update={"review": None})
+        measure: Callable[[Sums], FloatArray] = lambda sums: cost_per_item(sums, priced)  # noqa: E731
+        mask = np.ones(len(items.truth), bool)
+    else:
+        found = known[name].of_sums
+        assert found is not None
+        measure, mask = found, denominator(known[name], items.judged)
+    if known.get(name) is not None and known[name].of_reference:
+        # Whoever judged: flags play no part.
+        items = items.with_flags(np.zeros(len(items.truth)))
+        mask = np.ones(len(items.truth), bool)
+    cluster = items.cluster
+    assert cluster is not None
+    each = np.arange(len(items.truth))
+    return design_effect(
+        measure(_without(items, each)), measure(_without(items, cluster)), items.weight[mask], cluster[mask]
+    )
+
+
+def _without(items: Scored, unit: IntArray) -> Sums:
+    """Confusion sums with each unit left out in turn."""
+    n = int(unit.max(initial=-1)) + 1
+    fine, passed = 1 - items.truth, 1 - items.flagged
+    cells = {
+        "tp": items.truth * items.flagged, "fn": items.truth * passed, "fp": fine * items.flagged, "tn": fine * passed
+    }  # fmt: skip
+    parts = {k: weighted_sums(unit, items.weight * v, n) for k, v in cells.items()}
+    present = np.unique(unit)
+    return {k: np.maximum(v.sum() - v[present], 0.0) for k, v in parts.items()}
+
+
+def of_probabilities(metric: Metric, items: Scored) -> DesignEffect:
+    """The design effect of a metric of probabilities."""
+    assert items.cluster is not None
+    codes = np.unique(items.cluster, return_inverse=True)[1].reshape(-1)
+    each = np.arange(len(items.truth))
+    return design_effect(
+        _measured_without(metric, items, each), _measured_without(metric, items, codes), items.weight, codes
+    )
+
+
+def _measured_without(metric: Metric, items: Scored, unit: IntArray) -> FloatArray:
+    n = int(unit.max(initial=-1)) + 1
+    size = max(1, _AT_ONCE // max(len(unit), 1))
+    parts = []
+    for start in range(0, n, size):
+        units = np.arange(start, min(start + size, n))
+        weights = np.where(unit[None, :] == units[:, None], 0.0, items.weight[None, :])
+        parts.append(metric.of(Probabilities(weights, items.truth, items.p)))
+    return np.concatenate(parts) if parts else np.zeros(0)
