@@ -243,6 +243,7 @@ def check(home: HomeOption = None) -> None:
     import polars as pl
 
     from moderation_pipelines.eval_sets.specs import load_specs, unmet_locales
+    from moderation_pipelines.ingest.twins_seen import near_twins_note
     from moderation_pipelines.judging.judges_file import load_judges
     from moderation_pipelines.orchestration.stages import all_problems, all_tables
     from moderation_pipelines.policies.policy import load_policies
@@ -271,6 +272,8 @@ def check(home: HomeOption = None) -> None:
     there = content.select(pl.col("locale").drop_nulls().unique()).collect()["locale"].to_list()
     for note in unmet_locales((s for mine in specs.values() for s in mine), there) if there else []:
         err.print(escape(f"note: {note}"))
+    if (seen := near_twins_note(place, Settings.from_env())) is not None:
+        err.print(escape(f"note: {seen}"))
     note_missing_keys(e.api_key_env for e in judges.endpoints.values())
     if layout_of(place.warehouse) < LAYOUT:
         err.print(escape("note: the warehouse has an earlier layout; `modpipe migrate` brings it over"))

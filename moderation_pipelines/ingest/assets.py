@@ -7,7 +7,7 @@ import polars as pl
 
 from moderation_pipelines.ingest.day import ingest_day
 from moderation_pipelines.ingest.feed import FEEDS
-from moderation_pipelines.ingest.tables import CONVERSIONS, DROPS, QUARANTINE
+from moderation_pipelines.ingest.tables import CONVERSIONS, DROPS, NEAR_DUPLICATE_CLUSTERS, QUARANTINE
 from moderation_pipelines.policies.policy import load_policies_leniently
 from moderation_pipelines.wiring.day_run import DayRun, Span
 from moderation_pipelines.wiring.partitions import Days
@@ -32,7 +32,8 @@ def build(days: Days) -> list[Any]:
         rows_out = totals["accepted"] + totals["quarantined"] + totals["duplicates"]
         counts = {k: totals[k] for k in ("rows", "accepted", "quarantined", "duplicates")}
         for table in tables:
-            yield Made(table, None, {"files": len(done.files), **({} if done.files else {"note": _NOTHING})})
+            more = _bridges(run) if table is NEAR_DUPLICATE_CLUSTERS else {}
+            yield Made(table, None, {"files": len(done.files), **more, **({} if done.files else {"note": _NOTHING})})
         if not done.files:
             yield ACCOUNTING.nothing(_NOTHING)
             yield ALL_READ.nothing(_NOTHING)
@@ -41,6 +42,12 @@ def build(days: Days) -> list[Any]:
         yield ALL_READ.result(not done.rejected, **{f.place: str(f.why) for f in done.rejected})
 
     return [tables_asset(days, tables, ingest, reads, checks=(ACCOUNTING, ALL_READ), name="ingest")]
+
+
+def _bridges(run: DayRun) -> dict[str, int]:
+    """How many of the day's texts have near-duplicates on the other side, where clusters divide."""
+    texts = run.warehouse.scan(NEAR_DUPLICATE_CLUSTERS, [run.date]).select("is_bridge").collect()
+    return {"bridges, not moved": int(texts["is_bridge"].sum())} if texts.height else {}
 
 
 _NOTHING = "No files were delivered for this day."

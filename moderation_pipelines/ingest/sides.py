@@ -6,13 +6,13 @@ from dataclasses import dataclass
 
 import polars as pl
 
-from moderation_pipelines.foundation.errors import UserError
+from moderation_pipelines.foundation.errors import Problem, UserError
 from moderation_pipelines.foundation.home import Home
 from moderation_pipelines.foundation.text import BY_CLUSTER, BY_TEXT, SIDE_BY, SideBy, side_key
 from moderation_pipelines.tables import store
 from moderation_pipelines.tables.store import write_text
 from moderation_pipelines.tables.text_columns import sides
-from moderation_pipelines.wiring.settings_file import stated_side_by
+from moderation_pipelines.wiring.settings_file import side_by_line, stated_side_by
 
 _SHARE, _BY = "_eval_share", "_side_by"
 
@@ -46,8 +46,13 @@ def side_rule(home: Home, share: float) -> SideRule:
     Items never change sides: changing the share or the key would put texts that were trained on into eval sets.
     """
     pin_eval_share(home, share)
-    stated, pinned = stated_side_by(home), pinned_side_by(home)
+    pinned = pinned_side_by(home)
     assert pinned is not None
+    try:
+        stated = stated_side_by(home)
+    except UserError:
+        # A file with mistakes is told as such by its own step; what is fixed stays.
+        stated = None
     if why := side_by_changed(stated, pinned):
         raise UserError(f"prompts/settings.yaml: {why}")
     return SideRule(pinned, share)
@@ -86,3 +91,13 @@ def side_by_changed(stated: SideBy | None, pinned: SideBy | None) -> str | None:
         f"side_by is {stated}, but this home's items were divided by {pinned} when it was first used, and items never "
         f"change sides; set it back, or start a new home"
     )
+
+
+def home_problems(home: Home) -> list[Problem]:
+    """A key in ``prompts/settings.yaml`` that is not the one the home's items were divided by."""
+    try:
+        why = side_by_changed(stated_side_by(home), pinned_side_by(home))
+    except UserError as error:
+        # Mistakes in the file itself are told where its other keys are.
+        return [p for p in error.problems if not p.file.endswith("settings.yaml")]
+    return [] if why is None else [Problem("prompts/settings.yaml", side_by_line(home), why)]

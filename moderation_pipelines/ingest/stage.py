@@ -12,4 +12,5 @@ STAGE = Stage(
     phase="day",
     tables=(DROPS, QUARANTINE, CONVERSIONS, *(t for feed in FEEDS for t in (feed.table, *feed.along))),
     assets="moderation_pipelines.ingest.assets:build",
+    problems="moderation_pipelines.ingest.sides:home_problems",
 )

@@ -47,15 +47,20 @@ def stated_side_by(home: Home) -> SideBy | None:
     return next((known for known in SIDE_BY if known == stated), None)
 
 
+def side_by_line(home: Home) -> int | None:
+    """The line of ``prompts/settings.yaml`` that states the key; None without one."""
+    located, _ = _located(home)
+    return None if located is None else located.line(("side_by",))
+
+
 def _side_by_problems(located: Located | None) -> list[Problem]:
     if located is None or not isinstance(located.value, dict) or "side_by" not in located.value:
         return []
     stated = located.value["side_by"]
     if stated in SIDE_BY:
         return []
-    known = ", ".join(SIDE_BY)
-    hint = did_you_mean(str(stated), SIDE_BY)
-    return [located.problem(("side_by",), f"side_by {shown(str(stated), SIDE_BY)} is not known{hint}; known: {known}")]
+    hint = did_you_mean(str(stated), SIDE_BY) or f"; known: {', '.join(SIDE_BY)}"
+    return [located.problem(("side_by",), f"side_by {shown(str(stated), SIDE_BY)} is not known{hint}")]
 
 
 def settings_problems(home: Home, models: Mapping[str, type[BaseModel] | None]) -> list[Problem]:
