@@ -51,8 +51,8 @@ def near_twins_note(home: Home, settings: Settings) -> str | None:
     interval = wilson_interval(n_with, rows.height)
     groups = f", {grouped:.0%} a group_key in common with others" if grouped else ""
     seen = (
-        f"{n_with / rows.height:.0%} ({interval.low:.0%} to {interval.high:.0%}) of the first {rows.height:,} different "
-        f"texts have near-twins among them{groups}; divided by text these fall on both sides"
+        f"{n_with / rows.height:.0%} ({interval.low:.0%} to {interval.high:.0%}) of the first {rows.height:,} "
+        f"different texts have near-twins among them{groups}; divided by text these fall on both sides"
     )
     keeps = "keeps them together, but for clusters that meet later"
     if key != BY_CLUSTER:
