@@ -172,4 +172,8 @@ def test_operating_points_of_a_learner_lead_with_what_it_did_not_learn(release: 
     assert recall["all"] < 1.0
     assert set(leading_items(table)["items"]) == {UNLIKE}
     few = operating_points_table(scores, [release], DAY, {}, 100, learners=seen(release, "a", ids[:-20]))
-    assert set(few["items"]) == {"all"}
+    left = few.filter(items=UNLIKE)
+    assert left["recall"].null_count() == left.height > 0
+    assert set(left["note"]) == {"20 items are unlike anything it learnt; 30 are needed"}
+    silent = scores.with_columns(p_violating=pl.lit(None, pl.Float64))
+    assert operating_points_table(silent, [release], DAY, {}, 100, learners=seen(release, "a", ids[:30])).is_empty()

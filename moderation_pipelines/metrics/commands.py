@@ -37,7 +37,7 @@ def compare(
         frame = comparison(place, eval_set, (release.version,), (first, second), replicates)
     columns = ("slice", "slice_value", "metric", "value_a", "value_b", "difference", "ci_low", "ci_high", "n",
                "n_only_a", "n_only_b", "p_value", "p_adjusted")  # fmt: skip
-    print_frame(frame, format_, columns)
+    print_frame(frame, format_, (*columns, *(["note"] if frame["note"].count() else [])))
 
 
 def plan(

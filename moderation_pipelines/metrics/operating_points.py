@@ -13,7 +13,7 @@ from moderation_pipelines.eval_sets.release import Release
 from moderation_pipelines.metrics.classification import confusion_sums
 from moderation_pipelines.metrics.clustered import of_labels, widened_as
 from moderation_pipelines.metrics.costs import EXPECTED_COST, cost_per_item
-from moderation_pipelines.metrics.daily import scored_slices
+from moderation_pipelines.metrics.daily import ScoredSlice, scored_slices
 from moderation_pipelines.metrics.metric import METRIC_KINDS, denominator, of_sums
 from moderation_pipelines.metrics.scored import Scored
 from moderation_pipelines.metrics.slice import drawn_sums, estimated
@@ -49,23 +49,39 @@ def operating_points_table(
     An item is flagged from the threshold on. Values are weighted to the sampling frame; where weights are equal rates
     have Wilson intervals, else those of Beta draws, as in ``metrics``. Which threshold is best must not be read off the
     same items it is then measured on: choose on one release, measure on another. Of judges that learnt something also
-    over the items unlike anything they learnt, where 30 are left.
+    over the items unlike anything they learnt, null with the reason where fewer than 30 are left.
     """
     rows = []
     for release in releases:
         for part in scored_slices(scores, release, ("locale",), learners):
             asked = ~np.isnan(part.scored.p)
-            if not asked.any() or part.why_null is not None:
+            if not asked.any() and not (part.is_unlike and _gives_p(scores, part)):
                 continue
+            why_null = part.why_null or (None if asked.any() else "no item has a probability")
             where = {"eval_set": release.name, "version": release.version, "policy": release.policy,
                      "judge_id": part.judge_id, "locale": part.value if part.slicing == "locale" else None,
-                     "items": UNLIKE if part.is_unlike else "all"}  # fmt: skip
+                     "items": UNLIKE if part.is_unlike else "all", "note": why_null}  # fmt: skip
+            if why_null is not None:
+                rows += [where | _nothing(part.scored, asked, t) for t in thresholds]
+                continue
             rows += [
                 where | point
                 for point in _points(part.scored, asked, thresholds, costs.get(release.policy), replicates, part.seed)
             ]
     table = pl.LazyFrame(rows, schema={k: v for k, v in OPERATING_POINTS.schema.items() if k != "drop_date"})
     return OPERATING_POINTS.picked(table.with_columns(drop_date=pl.lit(day))).collect()
+
+
+def _gives_p(scores: pl.DataFrame, part: ScoredSlice) -> bool:
+    return bool(scores.filter(pl.col("judge_id") == part.judge_id)["p_violating"].is_not_null().any())
+
+
+def _nothing(scored: Scored, asked: np.ndarray, threshold: float) -> dict[str, object]:
+    """A threshold without values: too few items are left."""
+    mine = scored.where(asked)
+    counts = {"n": len(mine.truth), "n_positive": int(mine.truth.sum()), "n_flagged": int((mine.p >= threshold).sum())}
+    undefined = {f"{name}{end}": None for name in MEASURES for end in ("", "_low", "_high")}
+    return {"threshold": threshold, **counts, "n_missing": int((~asked).sum()), **undefined}
 
 
 def _points(

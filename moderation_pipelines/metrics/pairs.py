@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from datetime import date
 from itertools import combinations
 
@@ -13,7 +13,7 @@ from moderation_pipelines.eval_sets.release import Release
 from moderation_pipelines.metrics.daily import sliced_items, slices
 from moderation_pipelines.metrics.paired import Difference, paired_differences
 from moderation_pipelines.metrics.tables import CHOSEN_BY_LABEL, COMPARISONS, SLICES
-from moderation_pipelines.metrics.unlike import UNLIKE, Learners, too_few
+from moderation_pipelines.metrics.unlike import UNLIKE, Learners, too_few, unlike_name
 from moderation_pipelines.stats.arrays import FloatArray
 from moderation_pipelines.stats.intervals import UNDEFINED, seed_from
 from moderation_pipelines.stats.multiplicity import benjamini_hochberg
@@ -106,21 +106,35 @@ def compare_releases(
 
 
 def _adjusted(rows: pl.DataFrame) -> pl.DataFrame:
-    """The rows with ``p_adjusted``: over all pairs of judges and slices among them."""
-    return rows.with_columns(p_adjusted=pl.Series(benjamini_hochberg(rows["p_value"].to_list()), dtype=pl.Float64))
+    """The rows with ``p_adjusted``: over all pairs of judges and slices among them, all items and those unlike anything
+    learnt apart."""
+    unlike = rows["slice"].str.starts_with(UNLIKE)
+    adjusted: list[float | None] = [None] * rows.height
+    for kind in (unlike, ~unlike):
+        places = kind.arg_true().to_list()
+        found = benjamini_hochberg(rows["p_value"].filter(kind).to_list())
+        for k, p in zip(places, found, strict=True):
+            adjusted[k] = p
+    return rows.with_columns(p_adjusted=pl.Series(adjusted, dtype=pl.Float64))
 
 
 def _items(release: Release) -> pl.DataFrame:
     return sliced_items(release).select("item_id", "violating", "weight", "cluster", *SLICES)
 
 
-def _compared(joined: pl.DataFrame, named: Row, replicates: int, seen: pl.Series | None = None) -> pl.DataFrame:
-    rows: list[Row] = []
+def _parts(joined: pl.DataFrame, seen: pl.Series | None) -> Iterator[tuple[str, str | None, pl.DataFrame, str]]:
+    """(slicing, its value, items, name of the slice): first of the items unlike anything learnt, then of all."""
     parts = list(slices(joined.sort("item_id"), least=2))
     if seen is not None:
-        parts.insert(0, (UNLIKE, None, parts[0][2].filter(~pl.col("item_id").is_in(seen.implode()))))
-    for name, value, part in parts:
-        why_null = too_few(part.height) if name == UNLIKE else None
+        for slicing, value, part in parts:
+            yield slicing, value, part.filter(~pl.col("item_id").is_in(seen.implode())), unlike_name(slicing)
+    yield from ((slicing, value, part, slicing) for slicing, value, part in parts)
+
+
+def _compared(joined: pl.DataFrame, named: Row, replicates: int, seen: pl.Series | None = None) -> pl.DataFrame:
+    rows: list[Row] = []
+    for slicing, value, part, name in _parts(joined, seen):
+        why_null = too_few(part.height) if name != slicing else None
         columns = ("truth_first", "truth_second", "first", "second", "weight")
         truth_a, truth_b, first, second, weight = (_floats(part, c) for c in columns)
         test = mcnemar_exact((first == truth_a).astype(np.float64), (second == truth_b).astype(np.float64))
@@ -130,7 +144,7 @@ def _compared(joined: pl.DataFrame, named: Row, replicates: int, seen: pl.Series
         ).items():
             if metric in _OF_VIOLATING and not (truth_a.any() and truth_b.any()):
                 d = _NONE
-            if name in CHOSEN_BY_LABEL and metric not in _OF_ONE_LABEL:
+            if slicing in CHOSEN_BY_LABEL and metric not in _OF_ONE_LABEL:
                 d = _NONE
             if why_null is not None:
                 d = _NONE

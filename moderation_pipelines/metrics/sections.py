@@ -70,14 +70,15 @@ def operating_points(warehouse: Warehouse, day: date) -> Section | None:
     if not rows:
         return None
     has_costs = any(r["expected_cost"] is not None for r in rows)
-    cells = [
-        (
-            f"{r['eval_set']} {r['version']}", _judge(r), f"{r['threshold']:g}",
-            *(_said(r, name) for name in ("precision", "recall", "fpr", "flag_rate")),
-            *((_said(r, "expected_cost"),) if has_costs else ()), r["n"], r["n_positive"],
-        )
-        for r in rows
-    ]  # fmt: skip
+    shown = ("precision", "recall", "fpr", "flag_rate", *(("expected_cost",) if has_costs else ()))
+    cells = []
+    for r in rows:
+        where = (f"{r['eval_set']} {r['version']}", _judge(r))
+        if r["note"] is None:
+            values = tuple(_said(r, name) for name in shown)
+            cells.append((*where, f"{r['threshold']:g}", *values, r["n"], r["n_positive"]))
+        elif r["threshold"] == _SHOWN[0]:
+            cells.append((*where, "any", r["note"], *("–" for _ in shown[1:]), r["n"], r["n_positive"]))
     columns = ("eval set", "judge", "threshold", "precision", "recall", "false positive rate", "flag rate")
     told = (
         "Rates if every item with at least this probability of violating were flagged. A threshold chosen here looks "

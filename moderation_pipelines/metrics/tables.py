@@ -98,8 +98,8 @@ COMPARISONS = Table(
         "judge_a": JUDGE_ID.with_(meaning="first judge of the pair (sorted by id)"),
         "judge_b": JUDGE_ID.with_(meaning="second judge of the pair"),
         "slice": _SLICE.with_(
-            meaning="slicing the row belongs to; unlike_learnt: items unlike anything either judge learnt",
-            one_of=("all", *SLICES, UNLIKE),
+            meaning="slicing the row belongs to; unlike_learnt and unlike_learnt_*: the same of the items unlike anything "
+            "either judge learnt"
         ),
         "slice_value": SLICE_VALUE,
         "metric": text("name of the metric"),
@@ -124,7 +124,7 @@ COMPARISONS = Table(
             "exact McNemar test on those two numbers where weights are equal, else by the method of the interval; metric accuracy only, else null"
         ),
         "p_adjusted": p_value(
-            "Benjamini-Hochberg over the pairs of judges and the slices of the release; metric accuracy only, else null"
+            "Benjamini-Hochberg over the pairs of judges and the slices of the release, all items and those unlike anything learnt apart; metric accuracy only, else null"
         ),
         "note": NOTE.with_(added=True),
         "drop_date": SCORED_DAY.with_(meaning="day it was computed for"),
@@ -177,6 +177,7 @@ OPERATING_POINTS = Table(
             "items without a probability; they count in expected_cost only, and only where a review has a cost",
             unit="items",
         ),
+        "note": NOTE.with_(added=True),
         "drop_date": SCORED_DAY.with_(meaning="day it was computed for"),
     },
 )

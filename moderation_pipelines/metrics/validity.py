@@ -164,13 +164,21 @@ def judge_validity_table(
     for policy in policies:
         mine = [r for r in releases if r.policy == policy.id]
         for which, some in of_items.items() if mine else ():
-            rows += [{**row, "items": which} for row in _of_policy(policy, some, votes, mine, margin)]
+            judges = sorted(scores.filter(pl.col("policy") == policy.id)["judge_id"].unique())
+            if which == UNLIKE and learners is not None:
+                judges = [j for j in judges if any(learners.seen([j], r) is not None for r in mine)]
+            rows += [{**row, "items": which} for row in _of_policy(policy, some, votes, mine, margin, judges)]
     table = pl.LazyFrame(rows, schema={k: v for k, v in JUDGE_VALIDITY.schema.items() if k != "drop_date"})
     return JUDGE_VALIDITY.picked(table.with_columns(drop_date=pl.lit(day))).collect()
 
 
 def _of_policy(
-    policy: Policy, scores: pl.DataFrame, votes: pl.LazyFrame, releases: Sequence[Release], margin: float
+    policy: Policy,
+    scores: pl.DataFrame,
+    votes: pl.LazyFrame,
+    releases: Sequence[Release],
+    margin: float,
+    judges: Sequence[str],
 ) -> list[dict[str, object]]:
     columns = ("item_id", "locale", "side_key", "text_sha256")
     items = pl.concat([r.items().select(columns) for r in releases]).unique("item_id").sort("item_id")
@@ -195,7 +203,7 @@ def _of_policy(
     ).join(names, on=["eval_set", "version"], how="semi", maintain_order="left")
     locales = sorted(items["locale"].drop_nulls().unique())
     rows = []
-    for judge_id in sorted(asked["judge_id"].unique()):
+    for judge_id in judges:
         said = asked.filter(pl.col("judge_id") == judge_id).unique("item_id", keep="first", maintain_order=True)
         joined = items.join(said.select("item_id", "label"), on="item_id", how="left", maintain_order="left")
         judged = joined["label"].replace_strict(code, default=-1, return_dtype=pl.Int64).fill_null(-1).to_numpy()

@@ -163,19 +163,30 @@ def page_values(data: ReportData) -> dict[str, Any]:
         "with_learnt": rows_of_all_items(data),
         "items_words": WORDS,
         "comparisons": leading(data.comparisons).to_dicts(),
-        "different": data.comparisons.filter(
-            (~pl.col("slice").is_in(["all", UNLIKE])) & (pl.col("metric") == "accuracy") & (pl.col("p_adjusted") < SURE)
-        ).to_dicts(),
+        "different": different_slices(data.comparisons).to_dicts(),
         "raters": raters.head(SHOWN_RATERS).to_dicts(),
         "n_raters": raters.height,
         "metrics": metrics,
-        "judges": sorted({r["judge_id"] for r in metrics if r["accuracy"]["n"]}),
+        "judges": sorted({r["judge_id"] for r in [*metrics, *rows_of_all_items(data)] if r["accuracy"]["n"]}),
         "anonymous": any(r["n_raters"] is None for p in data.policies for r in agreement_rows(data, p.id)),
         "judge_charts": _judge_charts(metrics),
         "slices": _slices(data),
         "few_items": FEW_ITEMS,
         "confusions": _confusions(data),
     }
+
+
+def different_slices(comparisons: pl.DataFrame) -> pl.DataFrame:
+    """Slices in which the accuracy of two judges surely differs: where one of them learnt something, of the items
+    unlike anything either learnt."""
+    pair = ["eval_set", "version", "judge_a", "judge_b"]
+    unlike = pl.col("slice").str.starts_with(UNLIKE)
+    learnt = comparisons.filter(unlike).select(pair).unique()
+    kinds = [comparisons.filter(unlike), comparisons.filter(~unlike).join(learnt, on=pair, how="anti")]
+    shown = ~pl.col("slice").is_in(["all", UNLIKE]) & (pl.col("metric") == "accuracy") & (pl.col("p_adjusted") < SURE)
+    return pl.concat(kinds).filter(shown).with_columns(
+        pl.col("slice").str.strip_prefix(f"{UNLIKE}_"), learnt=unlike
+    )  # fmt: skip
 
 
 def _all_coefficients(data: ReportData) -> list[Row]:
