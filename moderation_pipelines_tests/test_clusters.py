@@ -25,27 +25,40 @@ def without(x: np.ndarray, unit: np.ndarray) -> np.ndarray:
     return np.array([x[unit != u].mean() for u in np.unique(unit)])
 
 
+def effect_of_mean(x: np.ndarray, cluster: np.ndarray) -> DesignEffect:
+    n = len(x)
+    return design_effect(without(x, np.arange(n)), without(x, cluster), np.ones(n), cluster, np.ones(n, bool))
+
+
 def test_of_clusters_that_are_alike_it_is_their_size() -> None:
-    x = np.repeat([0.0, 1.0, 1.0, 0.0, 1.0], 4)
-    cluster, each = np.repeat(np.arange(5), 4), np.arange(20)
-    found = design_effect(without(x, each), without(x, cluster), np.ones(20), cluster)
-    # Jackknife variances of a mean: 1.2 / (5 x 4) by cluster, 4.8 / (20 x 19) by item: their ratio is 4.75. It is made up
-    # by (.16 x 3 + .36 x 2)^2 / (.0256 x 3 + .1296 x 2) = 1.44 / .336 = 4.286 clusters, and pulled by two towards 4.
-    k = 1.44 / 0.336
-    assert found.value == pytest.approx((k * 4.75 + 2 * 4) / (k + 2))
+    found = effect_of_mean(np.repeat([0.0, 1.0, 1.0, 0.0, 1.0], 4), np.repeat(np.arange(5), 4))
+    # Jackknife variances of a mean: 1.2 / (5 x 4) by cluster, 4.8 / (20 x 19) by item: 4.75, more than their size of 4.
+    assert found.value == pytest.approx(4.75)
     assert found.n_clusters == 5
     # t with four degrees of freedom instead of the normal: (2.7764 / 1.96)^2.
     assert found.widening == pytest.approx(found.value * (2.776445 / 1.959964) ** 2, rel=1e-5)
 
 
+def test_of_clusters_half_of_which_are_alike_by_hand() -> None:
+    found = effect_of_mean(np.array([1.0, 1, 0, 0, 1, 0, 0, 1]), np.array([0, 0, 1, 1, 2, 2, 3, 3]))
+    # Influence: +-1/14 of an item; +-1/6, 0, 0 of a cluster. Likeness (2/36 - 8/196) / (8/196) from four clusters.
+    likeness = (2 / 36 - 8 / 196) / (8 / 196)
+    assert found.value == pytest.approx(1 + (4 * likeness + 2) / 6 * (2 - 1))
+    assert found.by_item == pytest.approx(8 / 196 * 7 / 8)
+
+
 def test_of_single_items_it_is_one_and_of_nothing_that_varies_the_worst() -> None:
-    x, each = np.array([0.0, 1.0, 1.0, 0.0]), np.arange(4)
-    assert design_effect(without(x, each), without(x, each), np.ones(4), each).value == 1.0
-    same, cluster = np.ones(6), np.array([0, 0, 0, 1, 1, 2])
+    assert effect_of_mean(np.array([0.0, 1.0, 1.0, 0.0]), np.arange(4)).value == 1.0
     # (9 + 4 + 1) / 6: no error was seen, so nothing says that errors do not come together.
-    assert design_effect(
-        without(same, np.arange(6)), without(same, cluster), np.ones(6), cluster
-    ).value == pytest.approx(14 / 6)
+    assert effect_of_mean(np.ones(6), np.array([0, 0, 0, 1, 1, 2])).value == pytest.approx(14 / 6)
+
+
+def test_single_items_say_nothing_of_whether_the_large_clusters_err_together() -> None:
+    rng = np.random.default_rng(1)
+    x = np.concatenate([np.ones(600), (rng.random(400) > 0.05).astype(float)])
+    cluster = np.concatenate([np.repeat(np.arange(20), 30), 20 + np.arange(400)])
+    # (20 x 30^2 + 400) / 1000 = 18.4 if all items of a cluster are alike, and all that were seen are.
+    assert effect_of_mean(x, cluster).value == pytest.approx(18.4, rel=0.02)
 
 
 def test_an_interval_is_widened_on_the_logit_scale_and_at_a_bound_as_wilsons() -> None:

@@ -66,9 +66,10 @@ def test_bringing_it_over_keeps_every_row_and_since_when_it_is_known(old: Home, 
     assert "votes: 2 partitions described" in done.stderr
     after = rows_of(old)
     # Columns that came later are all that changed, in the tables that have some.
+    there = {Path(name).parts[2] for name in before}
     assert {Path(name).parts[2] for name in before if after[name] != before[name]} == {
         t.name for t in all_tables().values() if any(c.added or c.formerly for c in t.columns.values())
-    }  # fmt: skip
+    } & there
     assert Warehouse(old).scan(metrics).collect().equals(measured)
     assert pl.read_parquet(Warehouse(old).files(metrics)[0]).columns == list(metrics.columns)
     assert layout_of(old.warehouse) == 2

@@ -20,6 +20,7 @@ from moderation_pipelines.foundation.settings import Settings
 from moderation_pipelines.ingest.tables import CONTENT, CONVERSIONS, DROPS, QUARANTINE
 from moderation_pipelines.judging.tables import SCORES
 from moderation_pipelines.metrics.tables import METRICS
+from moderation_pipelines.metrics.unlike import unlike_name
 from moderation_pipelines.orchestration.stages import all_stages
 from moderation_pipelines.policies.policy import load_policies
 from moderation_pipelines.raters.tables import RATERS
@@ -49,7 +50,7 @@ def test_the_demo_prints_results_and_where_things_are(line: Line) -> None:
     # Quiet: a line per day, how far a judge is where that takes long, and nothing of the libraries.
     lines = done.stderr.splitlines()
     assert sum(bool(re.match(r"\[\d/5\] 2026-", x)) for x in lines) == 5
-    assert all(re.match(r"48 sample files|\[\d/5\] (2026-|baseline-ngram on )", x) for x in lines)
+    assert all(re.match(r"48 sample files|\[\d/5\] (2026-|baseline-ngram on |near-twins: )", x) for x in lines)
     assert "17 quarantined" in done.stdout
     for path in re.findall(r"(?:Report|Releases|Tables):\s+(\S+)", done.stdout):
         assert Path(path).exists()
@@ -77,7 +78,8 @@ def test_every_table_has_rows_and_every_number_its_n(line: Line) -> None:
     assert set(agreement["slice"]) == {"all", "locale", "pool", "guideline", "surface"}
     assert agreement.filter(pl.col("value").is_null() & pl.col("note").is_null()).is_empty()
     metrics = warehouse.scan(METRICS).collect()
-    assert set(metrics["slice"]) == {"all", "locale", "surface", "severity", "label_confidence"}
+    slicings = {"all", "locale", "surface", "severity", "label_confidence"}
+    assert set(metrics["slice"]) == slicings | {unlike_name(s) for s in slicings}
     assert {
         "precision",
         "recall",
@@ -220,6 +222,8 @@ def test_the_workbook_holds_the_tables(line: Line) -> None:
         "comparisons",
         "confusion",
         "read next",
+        "leakage learnt",
+        "leakage development_twins",
         "judge_validity tests",
         "operating_points thresholds",
     ]

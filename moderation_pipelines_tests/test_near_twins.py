@@ -188,3 +188,11 @@ def test_a_release_without_items_or_content_has_no_near_twins() -> None:
     assert near_twins_table(ReleasedTexts([]), [content([("a", "text", "eval")])], DAY).is_empty()
     some = ReleasedTexts([Fake("s", {"r1": "abc"})])  # type: ignore[list-item]
     assert near_twins_table(some, [], DAY + timedelta(days=1)).is_empty()
+
+
+def test_one_text_delivered_every_day_is_one_twin() -> None:
+    released = ReleasedTexts([Fake("s", {"r1": "abcdefghij"})])  # type: ignore[list-item]
+    days = [content([(f"c{k}", "abcdefghiX", "development")]) for k in range(ENOUGH + 5)]
+    days.append(content([("exact", "ABCDEFGHIJ", "development")]))
+    (found,) = near_twins_table(released, days, DAY).to_dicts()
+    assert (found["n_twins"], found["similarity"], found["twin_id"]) == (2, 1.0, "exact")

@@ -39,6 +39,7 @@ from moderation_pipelines.wiring.pipeline import Pipeline
 from moderation_pipelines_tests.conftest import DAY, HARASSMENT, LEVELS, SmallHome
 
 NEXT = DAY + timedelta(days=1)
+INGESTED = ("drops", "quarantine", "conversions", "sides", "near_duplicate_clusters", "content", "votes")
 JUDGES = """\
 endpoints:
   local: {base_url: "%s", concurrency: 8}
@@ -134,8 +135,9 @@ def test_every_daily_asset_of_an_old_day_gives_its_rows_again(old: SmallHome) ->
     daily = [t.name for t in all_tables().values() if t.daily and t is not CANARIES]
     made_by_one_step = {
         "consensus_methods": ("consensus_methods", "reliability"),
-        "drops": ("drops", "quarantine", "conversions", "content", "votes"),
+        "drops": INGESTED,
         "scores": ("scores", "judge_runs"),
+        "near_twins": ("near_twins", "leakage", "seen_items"),
     }
     for name in daily:
         if any(name in group[1:] for group in made_by_one_step.values()):
@@ -258,7 +260,7 @@ def test_a_day_that_rests_on_replaced_rows_is_stale_until_it_is_run_again(old: S
     assert stale_days(old.warehouse, tables, [CONSENSUS]) == {}
     # The worker of the first day was killed; its retry ran after the second day.
     old.deliver("labels", "late.jsonl", [{"item_id": "i1", "policy": "harassment", "label": "bad", "rater_id": "r3"}])
-    assert materialised(old.home, old.settings, DAY, "drops", "quarantine", "conversions", "content", "votes").success
+    assert materialised(old.home, old.settings, DAY, *INGESTED).success
     stale = stale_days(old.warehouse, tables, [CONSENSUS])
     assert list(stale) == [DAY, NEXT]
     assert materialised(old.home, old.settings, DAY, "consensus").success
@@ -375,7 +377,7 @@ def test_a_filter_that_leaves_nothing_fails_and_is_named(small: SmallHome) -> No
 
 def test_rows_that_vanish_are_told(old: SmallHome) -> None:
     shutil.rmtree(old.home.drops / "labels" / str(NEXT))
-    result = materialised(old.home, old.settings, NEXT, "drops", "quarantine", "conversions", "content", "votes")
+    result = materialised(old.home, old.settings, NEXT, *INGESTED)
     checks = {(c.asset_key.to_user_string(), c.check_name): c for c in result.get_asset_check_evaluations()}
     vanished = checks["votes", "rows_are_what_the_table_says"]
     assert (vanished.passed, vanished.severity.value) == (False, "WARN")
@@ -384,9 +386,7 @@ def test_rows_that_vanish_are_told(old: SmallHome) -> None:
 
 
 def test_a_check_that_looked_at_nothing_does_not_pass(small: SmallHome) -> None:
-    result = materialised(
-        small.home, small.settings, DAY, "drops", "quarantine", "conversions", "content", "votes", "canaries", "metrics"
-    )
+    result = materialised(small.home, small.settings, DAY, *INGESTED, "canaries", "metrics")
     nothing = [c for c in result.get_asset_check_evaluations() if c.check_name != "rows_are_what_the_table_says"]
     assert len(nothing) > 8
     assert [(c.check_name, c.passed) for c in nothing if c.passed or not c.description] == []

@@ -26,7 +26,7 @@ from moderation_pipelines_tests.conftest import DAY, ROOT, SmallHome
 GROUPS = {
     "in_force": {"in_force", "home_files"},
     "policies": {"policies"},
-    "ingest": {"drops", "quarantine", "conversions", "content", "votes"},
+    "ingest": {"drops", "quarantine", "conversions", "sides", "near_duplicate_clusters", "content", "votes"},
     "consensus": {"consensus_methods", "reliability", "consensus"},
     "raters": {"raters"},
     "agreement": {"agreement", "disagreements", "rater_pairs", "guideline_comparisons"},
@@ -34,6 +34,7 @@ GROUPS = {
     "prompting": {"prompts"},
     "judging": {"batches", "judge_runs", "scores"},
     "probes": {"canaries", "injections"},
+    "leakage": {"near_twins", "leakage", "seen_items"},
     "metrics": {"metrics", "comparisons", "operating_points", "judge_validity"},
     "accounting": {"validations", "left_out"},
     "reports": {"report"},

@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 from datetime import timedelta
 
+import numpy as np
 import polars as pl
 import pytest
 from hypothesis import HealthCheck, given, settings
@@ -235,6 +236,28 @@ def test_whatever_comes_a_cluster_is_on_one_side_and_bridges_are_what_is_near_ac
         assert marked[one["text_sha256"]] == across
     if n_days == 1:
         assert not any(marked.values())
+
+
+def test_a_twin_is_found_in_a_crowd_of_one_template(small: SmallHome) -> None:
+    rng = np.random.default_rng(1)
+    letters = np.array(list("abcdefghijklmnopqrstuvwxyz0123456789"))
+
+    def word(n: int) -> str:
+        return "".join(rng.choice(letters, n))
+
+    template = word(100)
+    ends = [word(40) for _ in range(2_000)]
+    crowd = [template + end for end in ends]
+    twins = [template + end[:32] + word(8) for end in ends[:40]]
+    # Strangers share half of their 3-grams, twins more than eight of ten.
+    assert plain_jaccard(crowd[0], crowd[1]) < 0.6 < 0.8 < plain_jaccard(crowd[0], twins[0])
+    stated(small, "near_duplicate_cluster")
+    small.deliver("content", "c.jsonl", texts({f"i{k:04d}": t for k, t in enumerate(crowd)}))
+    small.ingest()
+    small.deliver("content", "c.jsonl", texts({f"t{k:04d}": t for k, t in enumerate(twins)}), NEXT)
+    small.ingest(NEXT)
+    key = {r["item_id"]: r["side_key"] for r in content(small).to_dicts()}
+    assert [k for k in range(40) if key[f"t{k:04d}"] != key[f"i{k:04d}"]] == []
 
 
 @pytest.fixture

@@ -8,7 +8,11 @@ from typing import Any
 import polars as pl
 import pytest
 
-from moderation_pipelines.eval_sets.release import Release
+from moderation_pipelines.consensus.tables import CONSENSUS, CONSENSUS_METHODS
+from moderation_pipelines.eval_sets.build import History, candidate_for
+from moderation_pipelines.eval_sets.release import Release, publish
+from moderation_pipelines.foundation.settings import Settings
+from moderation_pipelines.ingest.tables import CONTENT, DROPS
 from moderation_pipelines.judging.tasks import Learnt
 from moderation_pipelines.leakage.learnt import leakage_tables, learnt_items
 from moderation_pipelines.leakage.near_twins import ReleasedTexts
@@ -20,8 +24,9 @@ from moderation_pipelines.metrics.tables import COMPARISONS, METRICS, OPERATING_
 from moderation_pipelines.metrics.unlike import UNLIKE, Learners, leading, leading_items
 from moderation_pipelines.policies.policy import Policy
 from moderation_pipelines.tables.checks import checked
+from moderation_pipelines.votes.tables import VOTES
 from moderation_pipelines_tests.conftest import DAY, SmallHome
-from moderation_pipelines_tests.test_eval_sets import fill, released
+from moderation_pipelines_tests.test_eval_sets import fill, ok, page, refresh, released
 from moderation_pipelines_tests.test_pairs import WHOLE, scores_of
 
 
@@ -92,6 +97,28 @@ def test_what_a_judge_learnt_is_counted_by_measure(small: SmallHome, release: Re
     assert (mine[third]["same_group"], mine[first]["same_group"], mine[second]["same_group"]) == (True, False, None)
     assert by["near_duplicate"]["n_shared"] == sum(r["similarity"] is not None for r in rows.to_dicts())
     assert (fourth in mine) == (mine.get(fourth, {}).get("similarity") is not None)
+
+
+def test_a_text_that_does_not_show_is_seen_where_it_was_learnt(small: SmallHome) -> None:
+    rows = [
+        {"item_id": f"i{k}", "text": "\u200b" if k == 0 else f"words of item {k}", "locale": "en"} for k in range(40)
+    ]
+    votes = [
+        {"item_id": f"i{k}", "policy": "harassment", "label": "bad" if k % 3 else "fine", "rater_id": r}
+        for k in range(40) for r in ("r1", "r2")
+    ]  # fmt: skip
+    small.settings = Settings(eval_share=1.0, bootstrap_replicates=100)
+    small.deliver("content", "c.jsonl", rows)
+    small.deliver("labels", "l.jsonl", votes)
+    refresh(small)
+    w, policy = small.warehouse, small.policies["harassment"]
+    history = History(*(w.scan(t) for t in (CONSENSUS, CONTENT, VOTES, DROPS, CONSENSUS_METHODS)))
+    found = publish(small.home, candidate_for(small.home, policy, WHOLE, history, set()), ok, page).release
+    assert found is not None
+    assert "i0" in found.items()["item_id"]
+    task = Task("j", found, policy, [Learnt("trained", ("\u200c",), ("x",))])
+    _, seen_rows = leakage_tables([task], ReleasedTexts([found]), keys_of(found), DAY)  # type: ignore[list-item]
+    assert seen_rows.select("item_id", "similarity").rows() == [("i0", 1.0)]
 
 
 def test_a_judge_that_learnt_nothing_has_no_rows(small: SmallHome, release: Release) -> None:

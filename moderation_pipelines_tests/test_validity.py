@@ -234,3 +234,17 @@ def test_a_policy_states_costs_and_mistakes_in_them_are_told(small: SmallHome) -
 
 def test_metrics_hold_values_beyond_one_only_for_costs() -> None:
     assert METRICS.columns["value"].maximum is None
+
+
+def test_items_that_hang_together_count_by_clusters() -> None:
+    rng = np.random.default_rng(5)
+    item, rater, label, judged = planted(rng, 600, 0.9)
+    whole = replacement_test(item, rater, label, judged, False, 3, 0.15)
+    # Twenty items a cluster: thirty clusters a rater are needed, and there are thirty.
+    thirty = replacement_test(item, rater, label, judged, False, 3, 0.15, np.arange(600) // 20)
+    assert (whole.may_replace, thirty.may_replace) == (True, True)
+    fewer = replacement_test(item, rater, label, judged, False, 3, 0.15, np.arange(600) // 21)
+    assert (fewer.may_replace, fewer.n_raters) == (None, 0)
+    assert fewer.agreement_interval.low is not None
+    nine = replacement_test(item, rater, label, judged, False, 3, 0.15, np.arange(600) // 67)
+    assert (nine.agreement is None, nine.agreement_interval.low) == (False, None)

@@ -49,7 +49,7 @@ class Asked:
 
 @dataclass(frozen=True)
 class Learnt:
-    """Items of this home a judge learnt something from. ``item_ids``: one per text; empty where it is no item."""
+    """What of this home a judge learnt something from. ``item_ids``: of the items that have these texts."""
 
     used_as: Literal["trained", "shown", "calibrated"]
     texts: tuple[str, ...]

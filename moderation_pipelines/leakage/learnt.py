@@ -8,7 +8,7 @@ from datetime import date
 import polars as pl
 
 from moderation_pipelines.foundation.text import text_sha256
-from moderation_pipelines.judging.tasks import Learnt, ScoringTask
+from moderation_pipelines.judging.tasks import ScoringTask
 from moderation_pipelines.leakage.near_twins import ReleasedTexts
 from moderation_pipelines.leakage.tables import LEAKAGE, SEEN_ITEMS
 from moderation_pipelines.stats.intervals import wilson_interval
@@ -36,23 +36,27 @@ def leakage_tables(
     for task in tasks:
         for learnt in task.learnt:
             if learnt.texts not in near:
-                near[learnt.texts] = released.index.near(list(learnt.texts))
+                near[learnt.texts] = released.index.nearest(list(learnt.texts))
+            hashes = sorted({text_sha256(t) for t in learnt.texts})
+            theirs = keys.filter(pl.col("item_id").is_in([i for i in learnt.item_ids if i]))
             named = {"judge_id": task.judge_id, "used_as": learnt.used_as}
-            mine = released.items.filter(
-                (pl.col("eval_set") == task.release.name) & (pl.col("version") == task.release.version)
-            ).join(keys, on="item_id", how="left")
-            nearest = near[learnt.texts].group_by("indexed").agg(pl.col("similarity").max())
-            groups = _theirs(learnt, keys)["group_key"].drop_nulls().unique().implode()
-            found = (
-                mine.join(nearest, on="indexed", how="left")
-                .with_columns(same_group=pl.col("group_key").is_in(groups))
-                .filter(pl.col("similarity").is_not_null() | pl.col("same_group"))
-                .with_columns(drop_date=pl.lit(day), **{k: pl.lit(v) for k, v in named.items()})
+            mine = (
+                released.items.filter(
+                    (pl.col("eval_set") == task.release.name) & (pl.col("version") == task.release.version)
+                )
+                .join(keys, on="item_id", how="left")
+                .join(near[learnt.texts], on="indexed", how="left")
+                .with_columns(exact=pl.col("text_sha256").is_in(hashes))
+                # A text without characters that show has no 3-grams.
+                .with_columns(similarity=pl.when("exact").then(1.0).otherwise("similarity"))
+                .with_columns(same_group=pl.col("group_key").is_in(theirs["group_key"].drop_nulls().implode()))
+            )
+            found = mine.filter(pl.col("similarity").is_not_null() | pl.col("same_group")).with_columns(
+                drop_date=pl.lit(day), **{k: pl.lit(v) for k, v in named.items()}
             )
             seen.append(SEEN_ITEMS.picked(found.lazy()).collect())
-            n_near = found["similarity"].count()
             of = {"eval_set": task.release.name, "version": task.release.version, "policy": task.policy.id}
-            measured += [of | named | row for row in _measures(mine, n_near, learnt, keys)]
+            measured += [of | named | row for row in _measures(mine, len(hashes), theirs)]
     table = pl.LazyFrame(measured, schema={k: v for k, v in LEAKAGE.schema.items() if k != "drop_date"})
     return (
         LEAKAGE.picked(table.with_columns(drop_date=pl.lit(day))).collect(),
@@ -60,23 +64,15 @@ def leakage_tables(
     )
 
 
-def _theirs(learnt: Learnt, keys: pl.DataFrame) -> pl.DataFrame:
-    return keys.filter(pl.col("item_id").is_in([i for i in learnt.item_ids if i]))
-
-
-def _measures(mine: pl.DataFrame, n_near: int, learnt: Learnt, keys: pl.DataFrame) -> Iterator[Row]:
-    hashes = {text_sha256(t) for t in learnt.texts}
-    n = mine.height
-    yield _row("exact", len(hashes), n, int(mine["text_sha256"].is_in(sorted(hashes)).sum()))
-    yield _row("near_duplicate", len(hashes), n, n_near)
-    theirs = _theirs(learnt, keys)
+def _measures(mine: pl.DataFrame, n_learnt: int, theirs: pl.DataFrame) -> Iterator[Row]:
+    yield _row("exact", n_learnt, mine.height, int(mine["exact"].sum()))
+    yield _row("near_duplicate", n_learnt, mine.height, int(mine["similarity"].count()))
     for measure, key in BY_KEY.items():
-        known = theirs[key].drop_nulls().unique().to_list()
+        known = theirs[key].drop_nulls().unique()
         with_one = mine[key].drop_nulls()
-        shared = int(with_one.is_in(known).sum())
-        yield _row(
-            measure, len(hashes), len(with_one), shared, None if known else f"nothing it learnt has {_NAMED[key]}"
-        )
+        shared = int(with_one.is_in(known.implode()).sum())
+        unknown = None if len(known) else f"nothing it learnt has {_NAMED[key]}"
+        yield _row(measure, n_learnt, len(with_one), shared, unknown)
 
 
 _NAMED: Mapping[str, str] = {

@@ -42,37 +42,67 @@ def near_twins_table(
 ) -> pl.DataFrame:
     """The ``near_twins`` rows of ``day``. ``content``: frames of item_id, text, text_sha256, side; read once, in turn.
 
-    An item is no twin of itself; another item with the same text is one. Memory: the released texts, one frame, and
-    what was found.
+    An item is no twin of itself; another item with the same text is one. Of a released text with a thousand different
+    near-duplicates on a side no more are looked for there. Memory: the released texts, one frame, and up to a thousand
+    near-duplicates of each.
     """
-    found: list[pl.DataFrame] = []
-    n_found = {side: np.zeros(released.index.n, np.int64) for side in (EVAL, DEVELOPMENT)}
+    found = _NOTHING
     n_read = 0
     for frame in content if released.index.n else ():
-        for side, counted in n_found.items():
+        for side in (EVAL, DEVELOPMENT):
             mine = frame.filter(pl.col("side") == side)
-            texts = mine.unique("text_sha256", maintain_order=True)
-            pairs = released.index.near(texts["text"].to_list(), counted < ENOUGH)
-            counted += np.bincount(pairs["indexed"].to_numpy(), minlength=released.index.n)
-            named = pairs.with_columns(text_sha256=texts["text_sha256"][pairs["query"]])
-            found.append(
-                mine.select("text_sha256", "side", twin_id="item_id").unique(maintain_order=True)
-                .join(named, on="text_sha256").select("indexed", "text_sha256", "twin_id", "side", "similarity")
-            )  # fmt: skip
+            for start in range(0, mine.height, _AT_ONCE):
+                part = mine.slice(start, _AT_ONCE)
+                found = _with(found, released, part, side)
         n_read += frame.height
         if tell is not None:
             tell(f"near-twins: {n_read:,} items read")
-    if not found:
-        return NEAR_TWINS.empty()
     twins = (
         released.items.drop("text_sha256")
-        .join(pl.concat(found), on="indexed")
+        .join(found.explode("twin_ids").rename({"twin_ids": "twin_id"}), on="indexed")
         .filter(pl.col("twin_id") != pl.col("item_id"))
         .sort("similarity", "twin_id", descending=[True, False])
         .group_by("eval_set", "version", "policy", "item_id", "side", maintain_order=True)
-        .agg(
-            pl.col("similarity").first(), pl.col("twin_id").first(), n_twins=pl.col("text_sha256").n_unique()
-        )
+        .agg(pl.col("similarity").first(), pl.col("twin_id").first(), n_twins=pl.col("text_sha256").n_unique())
         .sort("eval_set", "version", "item_id", "side")
-    )  # fmt: skip
+        if released.index.n
+        else NEAR_TWINS.empty().drop("drop_date")
+    )
     return NEAR_TWINS.picked(twins.with_columns(drop_date=pl.lit(day)).lazy()).collect()
+
+
+_AT_ONCE = 5_000
+_PAIR = ["indexed", "side", "text_sha256"]
+# A near-duplicate of a released text, and the two least ids of items that have it: one of them is another item.
+_NOTHING = pl.DataFrame(
+    schema={
+        "indexed": pl.Int64, "side": pl.String, "text_sha256": pl.String, "similarity": pl.Float64,
+        "twin_ids": pl.List(pl.String),
+    }
+)  # fmt: skip
+
+
+def _with(found: pl.DataFrame, released: ReleasedTexts, part: pl.DataFrame, side: str) -> pl.DataFrame:
+    """What was found, and the near-duplicates among some more rows of a side."""
+    counted = np.zeros(released.index.n, np.int64)
+    for indexed, n in found.filter(pl.col("side") == side).group_by("indexed").len().iter_rows():
+        counted[indexed] = n
+    texts = part.unique("text_sha256", maintain_order=True)
+    pairs = released.index.near(texts["text"].to_list(), counted < ENOUGH)
+    if pairs.is_empty():
+        return found
+    ids = part.group_by("text_sha256").agg(twin_ids=pl.col("item_id").unique().sort().head(2))
+    new = (
+        pairs.with_columns(text_sha256=texts["text_sha256"][pairs["query"]], side=pl.lit(side))
+        .join(ids, on="text_sha256")
+        .select(found.columns)
+    )
+    return (
+        pl.concat([found, new])
+        .group_by(_PAIR)
+        .agg(
+            pl.col("similarity").first(),
+            pl.col("twin_ids").list.explode(keep_nulls=False, empty_as_null=False).unique().sort().head(2),
+        )
+        .sort(_PAIR)
+    )

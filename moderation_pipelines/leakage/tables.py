@@ -27,7 +27,7 @@ _USED_AS = text(
 
 NEAR_TWINS = Table(
     "near_twins",
-    "one item of a release that has near-twins among the other items of one side; they are not in the release",
+    "one item of a release that has near-twins among the other items delivered on one side",
     ("eval_set", "version", "item_id", "side", "drop_date"),
     {
         "eval_set": EVAL_SET,

@@ -61,7 +61,7 @@ def metrics(run: DayRun) -> Iterator[Made | Checked]:
     write_audit(run.pipeline.home, "metrics", run.date, results)
     overall = leading(frame).filter(pl.col("metric") == "f1", pl.col("value").is_not_null())
     shown = {
-        f"F1 {s} {version}, {j}{f', {WORDS}' if which == UNLIKE else ''}": f"{v:.3f} ({low:.3f} to {high:.3f}), n {n:,}"
+        f"F1 {s} {version}, {j}{_which(which)}": f"{v:.3f} ({low:.3f} to {high:.3f}), n {n:,}"
         for s, version, j, which, v, low, high, n in overall.select(
             "eval_set", "version", "judge_id", "slice", "value", "ci_low", "ci_high", "n"
         ).iter_rows()
@@ -97,6 +97,10 @@ def judge_validity(run: DayRun) -> pl.DataFrame:
     )
 
 
+def _which(items: str) -> str:
+    return f", {WORDS}" if items == UNLIKE else ""
+
+
 def _learners(run: DayRun) -> Learners:
     return Learners(run.read(LEAKAGE).collect(), run.read(SEEN_ITEMS).collect())
 
@@ -108,8 +112,9 @@ def _costs(run: DayRun) -> dict[str, Costs]:
 def _validity(frame: pl.DataFrame) -> dict[str, Any]:
     tested = leading_items(frame).filter(pl.col("locale").is_null() & pl.col("winning_rate").is_not_null())
     found = {
-        f"{judge} on {policy}": f"within the margin of {won} of {n} raters" for judge, policy, won, n in
-        tested.select("judge_id", "policy", "n_won", "n_raters").iter_rows()
+        f"{judge} on {policy}{_which(items)}": f"within the margin of {won} of {n} raters"
+        for judge, policy, items, won, n in
+        tested.select("judge_id", "policy", "items", "n_won", "n_raters").iter_rows()
     }  # fmt: skip
     return found or {"note": "no judge could be tested: too few named raters with votes on the same items"}
 
@@ -119,8 +124,8 @@ def _differences(frame: pl.DataFrame) -> dict[str, Any]:
         return {"note": "no two judges on one release on this day"}
     found = leading(frame).filter(pl.col("metric") == "f1", pl.col("ci_low").is_not_null())
     return {
-        f"F1 {s}: {b} minus {a}": f"{d:+.3f} ({low:+.3f} to {high:+.3f}), n {n:,}"
-        for s, a, b, d, low, high, n in found.select(
-            "eval_set", "judge_a", "judge_b", "difference", "ci_low", "ci_high", "n"
+        f"F1 {s}: {b} minus {a}{_which(which)}": f"{d:+.3f} ({low:+.3f} to {high:+.3f}), n {n:,}"
+        for s, a, b, which, d, low, high, n in found.select(
+            "eval_set", "judge_a", "judge_b", "slice", "difference", "ci_low", "ci_high", "n"
         ).iter_rows()
     }

@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import replace
 
 import numpy as np
 
+from moderation_pipelines.metrics.classification import confusion_sums
 from moderation_pipelines.metrics.costs import EXPECTED_COST, cost_per_item
 from moderation_pipelines.metrics.metric import (
     METRIC_KINDS,
@@ -19,11 +21,13 @@ from moderation_pipelines.metrics.scored import Scored
 from moderation_pipelines.policies.policy import Costs
 from moderation_pipelines.stats.arrays import FloatArray, IntArray, weighted_sums
 from moderation_pipelines.stats.clusters import MIN_CLUSTERS, DesignEffect, design_effect, widened
-from moderation_pipelines.stats.intervals import UNDEFINED, Interval
+from moderation_pipelines.stats.intervals import UNDEFINED, Z95, Interval
 
 Row = dict[str, object]
 _PAIRS = (("ci_low", "ci_high"), ("relabelled_low", "relabelled_high"))
 _AT_ONCE = 2_000_000
+# Leaving out each of n items costs n squared: of more, whole clusters are looked at until there are so many.
+MAX_ITEMS = 1_500
 
 
 def clustered_rows(rows: list[Row], scored: Scored, costs: Costs | None) -> list[Row]:
@@ -42,9 +46,10 @@ def clustered_rows(rows: list[Row], scored: Scored, costs: Costs | None) -> list
         metric = METRIC_KINDS[name] if name != EXPECTED_COST else None
         if metric is not None and metric.of_probabilities is not None:
             effect = of_probabilities(metric, with_p)
+        elif metric is not None and metric.of_reference:
+            effect = _of_reference(name, scored, _interval(row["ci_low"], row["ci_high"]))
         else:
-            whole = scored if metric is not None and metric.of_reference else judged
-            effect = of_labels(name, whole, costs)
+            effect = of_labels(name, judged, costs)
         out.append(_widened(row, value, effect, name))
     return out
 
@@ -57,14 +62,11 @@ def _widened(row: Row, value: float, effect: DesignEffect, name: str) -> Row:
         wide = UNDEFINED if few else widened_as(name, value, found, effect)
         said |= {low: wide.low, high: wide.high}
     n = row["n_effective"]
-    row = {
-        **row,
-        **said,
-        "design_effect": effect.value,
-        "n_effective": float(n) / effect.value if isinstance(n, float) else n,
-    }
+    n_effective = max(1.0, n / effect.value) if isinstance(n, float) else n
+    row = {**row, **said, "design_effect": effect.value, "n_effective": n_effective}
     if few:
-        why = f"no interval: its items are in {effect.n_clusters} clusters; {MIN_CLUSTERS} are needed"
+        where = "one cluster" if effect.n_clusters == 1 else f"{effect.n_clusters} clusters"
+        why = f"no interval: its items are in {where}; {MIN_CLUSTERS} are needed"
         row |= {"interval": None, "note": "; ".join(str(s) for s in (row["note"], why) if s)}
     return row
 
@@ -92,38 +94,52 @@ def of_labels(name: str, items: Scored, costs: Costs | None = None) -> DesignEff
         found = known[name].of_sums
         assert found is not None
         measure, mask = found, denominator(known[name], items.judged)
-    if known.get(name) is not None and known[name].of_reference:
-        # Whoever judged: flags play no part.
-        items = items.with_flags(np.zeros(len(items.truth)))
-        mask = np.ones(len(items.truth), bool)
-    cluster = items.cluster
-    assert cluster is not None
-    each = np.arange(len(items.truth))
-    return design_effect(
-        measure(_without(items, each)), measure(_without(items, cluster)), items.weight[mask], cluster[mask]
-    )
+    cluster, each = _codes(items), np.arange(len(items.truth))
+    return design_effect(measure(_without(items, each)), measure(_without(items, cluster)), items.weight, cluster, mask)
+
+
+def _of_reference(name: str, items: Scored, interval: Interval) -> DesignEffect:
+    """That of a share of the labels, whoever judged. Where strata fix the share its interval is narrower than that of
+    a sample of independent items, so what clusters add is compared with the variance it has itself."""
+    effect = of_labels(name, replace(items, flagged=np.zeros(len(items.truth))))
+    if interval.low is None or interval.high is None or effect.by_item <= 0:
+        return effect
+    own = ((interval.high - interval.low) / 2 / Z95) ** 2
+    return replace(effect, value=1 + (effect.value - 1) * effect.by_item / own) if own > 0 else effect
+
+
+def _codes(items: Scored) -> IntArray:
+    assert items.cluster is not None
+    return np.unique(items.cluster, return_inverse=True)[1].reshape(-1).astype(np.int64)
 
 
 def _without(items: Scored, unit: IntArray) -> Sums:
     """Confusion sums with each unit left out in turn."""
     n = int(unit.max(initial=-1)) + 1
+    whole = confusion_sums(items.weight[None, :], items.truth, items.flagged)
     fine, passed = 1 - items.truth, 1 - items.flagged
     cells = {
         "tp": items.truth * items.flagged, "fn": items.truth * passed, "fp": fine * items.flagged, "tn": fine * passed
     }  # fmt: skip
-    parts = {k: weighted_sums(unit, items.weight * v, n) for k, v in cells.items()}
-    present = np.unique(unit)
-    return {k: np.maximum(v.sum() - v[present], 0.0) for k, v in parts.items()}
+    return {k: np.maximum(whole[k][0] - weighted_sums(unit, items.weight * v, n), 0.0) for k, v in cells.items()}
 
 
 def of_probabilities(metric: Metric, items: Scored) -> DesignEffect:
-    """The design effect of a metric of probabilities."""
-    assert items.cluster is not None
-    codes = np.unique(items.cluster, return_inverse=True)[1].reshape(-1)
+    """The design effect of a metric of probabilities; of many items by some of the clusters."""
+    cluster = _codes(items)
+    n_clusters = int(cluster.max(initial=-1)) + 1
+    if len(items.truth) > MAX_ITEMS:
+        order = np.random.default_rng(0).permutation(n_clusters)
+        sizes = np.bincount(cluster, minlength=n_clusters)[order]
+        some = order[: max(int((np.cumsum(sizes) <= MAX_ITEMS).sum()), MIN_CLUSTERS)]
+        items = items.where(np.isin(cluster, some))
+        cluster = _codes(items)
     each = np.arange(len(items.truth))
-    return design_effect(
-        _measured_without(metric, items, each), _measured_without(metric, items, codes), items.weight, codes
-    )
+    effect = design_effect(
+        _measured_without(metric, items, each), _measured_without(metric, items, cluster), items.weight, cluster,
+        np.ones(len(each), bool),
+    )  # fmt: skip
+    return replace(effect, n_clusters=n_clusters)
 
 
 def _measured_without(metric: Metric, items: Scored, unit: IntArray) -> FloatArray:

@@ -132,7 +132,7 @@ def scored_slices(
     learners: Learners | None = None,
 ) -> Iterator[ScoredSlice]:
     """All items of a release and those of each value of the columns, with the answers of every judge; of judges that
-    learnt something also the items of each unlike anything they learnt."""
+    learnt something first the items of each unlike anything they learnt."""
     items, strata = sliced_items(release), release.stratify_by
     mine = scores.filter((pl.col("eval_set") == release.name) & (pl.col("version") == release.version))
     for judge_id in sorted(mine["judge_id"].unique()):
@@ -145,12 +145,12 @@ def scored_slices(
             # Sizes of strata that hold labels are known for the set, and for slices that they follow; elsewhere how
             # many of each label a slice has is itself by chance.
             followed = name in ("all", *strata)
-            scored = Scored.of(part, "label" in strata and followed, "label" not in strata or followed)
-            yield ScoredSlice(judge_id, name, value, scored, seed_from(release.name, judge_id, name, value))
             if seen is not None:
                 left = Scored.of(part.filter(~pl.col("item_id").is_in(seen.implode())), False, "label" not in strata)
                 seed = seed_from(release.name, judge_id, unlike_name(name), value)
                 yield ScoredSlice(judge_id, name, value, left, seed, is_unlike=True)
+            scored = Scored.of(part, "label" in strata and followed, "label" not in strata or followed)
+            yield ScoredSlice(judge_id, name, value, scored, seed_from(release.name, judge_id, name, value))
 
 
 def _shrunk(table: pl.DataFrame) -> pl.DataFrame:

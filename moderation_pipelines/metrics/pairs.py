@@ -134,7 +134,7 @@ def _parts(joined: pl.DataFrame, seen: pl.Series | None) -> Iterator[tuple[str, 
 def _compared(joined: pl.DataFrame, named: Row, replicates: int, seen: pl.Series | None = None) -> pl.DataFrame:
     rows: list[Row] = []
     for slicing, value, part, name in _parts(joined, seen):
-        why_null = too_few(part.height) if name != slicing else None
+        why_null = too_few(part.height, "either") if name != slicing else None
         columns = ("truth_first", "truth_second", "first", "second", "weight")
         truth_a, truth_b, first, second, weight = (_floats(part, c) for c in columns)
         test = mcnemar_exact((first == truth_a).astype(np.float64), (second == truth_b).astype(np.float64))

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from functools import cached_property
 
 import numpy as np
@@ -67,10 +67,6 @@ class Scored:
             self.strata_hold_labels,
             None if self.cluster is None else self.cluster[mask],
         )
-
-    def with_flags(self, flagged: FloatArray) -> Scored:
-        """The same items with other verdicts."""
-        return replace(self, flagged=flagged)
 
     def weighted_for_missing(self, there: np.ndarray) -> Scored:
         """The items ``there``, their weights raised by those of their stratum that are not.

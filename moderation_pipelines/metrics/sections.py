@@ -26,7 +26,7 @@ def judge_validity(warehouse: Warehouse, day: date) -> Section | None:
         return None
     cells = [
         (
-            r["policy"], _judge(r), r["locale"] or "all", _ANSWERS[r["may_replace"]],
+            r["policy"], _judge(r), r["locale"] or "all", _answer(r),
             _said(r, "winning_rate", ("ci_low", "ci_high")), r["n_raters"], r["n_items"], _said(r, "advantage"),
             _said(r, "agreement"), _said(r, "rater_agreement"), r["n_agreement"],
         )
@@ -58,6 +58,13 @@ def _judge(row: dict[str, Any]) -> str:
 
 
 _ANSWERS = {True: "yes", False: "no", None: "not tested"}
+
+
+def _answer(row: dict[str, Any]) -> str:
+    few = row["items"] == UNLIKE and row["agreement"] is None and row["note"] is not None
+    return str(row["note"]) if few else _ANSWERS[row["may_replace"]]
+
+
 _SOURCE = "Calderon, Reichart & Dror (2025), ACL"
 
 

@@ -192,7 +192,7 @@ JUDGE_VALIDITY = Table(
         "items": _ITEMS,
         "judge_id": JUDGE_ID,
         "winning_rate": share(
-            "share of the tested raters the judge does as well as, to within the margin; null when fewer than three could be tested"
+            "share of the tested raters the judge does as well as, to within the margin; null when fewer than three could be tested, or fewer than thirty items are unlike anything it learnt"
         ),
         "ci_low": low_share("95 % Clopper-Pearson interval over raters"),
         "ci_high": high_share("95 % Clopper-Pearson interval over raters"),

@@ -64,11 +64,12 @@ def unlike_name(slicing: str) -> str:
     return UNLIKE if slicing == "all" else f"{UNLIKE}_{slicing}"
 
 
-def too_few(n: int) -> str | None:
-    """Why nothing is measured on ``n`` items that are left, or None."""
+def too_few(n: int, who: str = "it") -> str | None:
+    """Why nothing is measured on ``n`` items that are left, or None. ``who`` learnt."""
     if n >= MIN_LEFT:
         return None
-    return f"{n} items are unlike anything it learnt; {MIN_LEFT} are needed"
+    are = "1 item is" if n == 1 else f"{n} items are"
+    return f"{are} unlike anything {who} learnt; {MIN_LEFT} are needed"
 
 
 def leading(rows: pl.DataFrame) -> pl.DataFrame:

@@ -11,10 +11,10 @@ import polars as pl
 
 from moderation_pipelines.eval_sets.release import Release
 from moderation_pipelines.metrics.tables import JUDGE_VALIDITY
-from moderation_pipelines.metrics.unlike import UNLIKE, Learners
+from moderation_pipelines.metrics.unlike import UNLIKE, Learners, too_few
 from moderation_pipelines.policies.policy import Policies, Policy
 from moderation_pipelines.stats.arrays import FloatArray, IntArray
-from moderation_pipelines.stats.clusters import cluster_mean
+from moderation_pipelines.stats.clusters import MIN_CLUSTERS, cluster_mean
 from moderation_pipelines.stats.intervals import UNDEFINED, Interval, clopper_pearson_interval, t_interval
 from moderation_pipelines.stats.multiplicity import benjamini_yekutieli
 from moderation_pipelines.votes.window import counted_votes, window_votes
@@ -70,7 +70,7 @@ def replacement_test(
     with the others (share equal; of ordered labels minus the root mean square distance in ranks)? A rater with 30
     such items is tested: is the share of items on which the judge does at least as well, minus the share on which the
     rater does, above minus ``margin`` (one-sided t), at a false discovery rate of .05 (Benjamini-Yekutieli)?
-    ``cluster``: what items hang together by; standard errors are by it.
+    ``cluster``: what items hang together by; standard errors are by it, and thirty clusters are needed.
     Source: Calderon, Reichart & Dror (2025), The Alternative Annotator Test for LLM-as-a-Judge, ACL.
     """
     cluster = np.arange(len(judged)) if cluster is None else cluster
@@ -88,7 +88,7 @@ def replacement_test(
     tested, p_values, wins = [], [], []
     for one in np.unique(rater):
         mine = rater == one
-        if mine.sum() >= MIN_ITEMS:
+        if len(np.unique(cluster[item[mine]])) >= MIN_ITEMS:
             tested.append(one)
             p_values.append(_p_value(difference[mine] + margin, cluster[item[mine]]))
             wins.append(float(judge_wins[mine].mean()))
@@ -120,7 +120,6 @@ def _p_value(x: FloatArray, cluster: IntArray) -> float:
 
     mean = cluster_mean(x, cluster)
     if not mean.se > 0:
-        # One cluster says nothing; items that are all alike say all.
         return 0.0 if mean.value > 0 and mean.degrees else 1.0
     return float(stdtr(mean.degrees, -mean.value / mean.se))
 
@@ -141,8 +140,11 @@ def _agreements(
 
 
 def _around_mean(x: FloatArray, cluster: IntArray) -> Interval:
+    """t interval of a mean; none of items in fewer than ten clusters."""
     mean = cluster_mean(x, cluster)
-    return UNDEFINED if not mean.degrees else t_interval(mean.value, mean.se, mean.degrees, low=0.0, high=1.0)
+    if not mean.degrees or (mean.n_clusters < len(x) and mean.n_clusters < MIN_CLUSTERS):
+        return UNDEFINED
+    return t_interval(mean.value, mean.se, mean.degrees, low=0.0, high=1.0)
 
 
 def judge_validity_table(
@@ -167,7 +169,10 @@ def judge_validity_table(
             judges = sorted(scores.filter(pl.col("policy") == policy.id)["judge_id"].unique())
             if which == UNLIKE and learners is not None:
                 judges = [j for j in judges if any(learners.seen([j], r) is not None for r in mine)]
-            rows += [{**row, "items": which} for row in _of_policy(policy, some, votes, mine, margin, judges)]
+            rows += [
+                {**row, "items": which}
+                for row in _of_policy(policy, some, votes, mine, margin, judges, which == UNLIKE)
+            ]
     table = pl.LazyFrame(rows, schema={k: v for k, v in JUDGE_VALIDITY.schema.items() if k != "drop_date"})
     return JUDGE_VALIDITY.picked(table.with_columns(drop_date=pl.lit(day))).collect()
 
@@ -179,6 +184,7 @@ def _of_policy(
     releases: Sequence[Release],
     margin: float,
     judges: Sequence[str],
+    is_unlike: bool,
 ) -> list[dict[str, object]]:
     columns = ("item_id", "locale", "side_key", "text_sha256")
     items = pl.concat([r.items().select(columns) for r in releases]).unique("item_id").sort("item_id")
@@ -217,7 +223,10 @@ def _of_policy(
                 item, rater, label, np.where(here, judged, -1), policy.scale != "nominal", len(code), margin,
                 cluster,
             )  # fmt: skip
-            rows.append({"policy": policy.id, "locale": locale, "judge_id": judge_id, "margin": margin, **_row(found)})
+            row = {"policy": policy.id, "locale": locale, "judge_id": judge_id, "margin": margin, **_row(found)}
+            if is_unlike and (why_null := too_few(int((here & (judged >= 0)).sum()))) is not None:
+                row |= dict.fromkeys(_NUMBERS) | {"note": why_null}
+            rows.append(row)
     return rows
 
 
@@ -236,6 +245,12 @@ def _row(v: Validity) -> dict[str, object]:
         **_interval("rater_agreement", v.rater_agreement, v.rater_agreement_interval),
         "n_agreement": v.n_agreement, "note": note,
     }  # fmt: skip
+
+
+_NUMBERS = (
+    "winning_rate", "ci_low", "ci_high", "may_replace",
+    *(f"{name}{end}" for name in ("advantage", "agreement", "rater_agreement") for end in ("", "_low", "_high")),
+)  # fmt: skip
 
 
 def _interval(name: str, value: float | None, interval: Interval) -> dict[str, object]:

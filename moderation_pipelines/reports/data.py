@@ -23,7 +23,7 @@ from moderation_pipelines.ingest.tables import CONTENT, CONVERSIONS, DROPS, QUAR
 from moderation_pipelines.judging.tables import JUDGE_RUNS, SCORES
 from moderation_pipelines.leakage.tables import LEAKAGE, SEEN_ITEMS
 from moderation_pipelines.metrics.tables import COMPARISONS, METRICS
-from moderation_pipelines.metrics.unlike import UNLIKE, Learners, leading, unlike_name
+from moderation_pipelines.metrics.unlike import MIN_LEFT, UNLIKE, Learners, leading, unlike_name
 from moderation_pipelines.policies.policy import Policies
 from moderation_pipelines.probes.tables import CANARIES, INJECTIONS
 from moderation_pipelines.probes.thresholds import ProbesThresholds
@@ -271,9 +271,12 @@ def _missing(scores: pl.DataFrame) -> list[Row]:
 
 
 def _leading_scores(scores: pl.DataFrame, warehouse: Warehouse, day: date) -> pl.DataFrame:
-    """Scores without those of items of which the judge learnt a near-twin."""
+    """Scores without those of items like something the judge learnt; none of a judge with fewer than thirty left."""
     learners = Learners(*(warehouse.scan(t, [day]).collect() for t in (LEAKAGE, SEEN_ITEMS)))
-    return learners.without_seen(scores, others_too=True)
+    left = learners.without_seen(scores, others_too=True)
+    key = ["judge_id", "eval_set", "version"]
+    few = left.join(learners.leakage.select(key).unique(), on=key, how="semi").group_by(key).len()
+    return left.join(few.filter(pl.col("len") < MIN_LEFT), on=key, how="anti", maintain_order="left")
 
 
 def _confusion(scores: pl.DataFrame, current: Sequence[Release]) -> pl.DataFrame:

@@ -17,7 +17,7 @@ Codes = NDArray[np.uint64]
 SIZE = 3
 BANDS, ROWS_OF_BAND = 32, 4
 _SEED = 1
-# A Unicode code point has 21 bits: three of them fit into 63.
+# A Unicode code point has 21 bits: three of them fit into 63. They are counted from 1: 0 is no character.
 _BITS = 21
 _MIX = np.array([0x9E3779B97F4A7C15, 0xC2B2AE3D27D4EB4F, 0x165667B19E3779F9, 0x27D4EB2F165667C5], np.uint64)
 _LAST = np.uint64(0xBF58476D1CE4E5B9)
@@ -48,7 +48,7 @@ def grams_of(texts: Sequence[str]) -> Grams:
     """
     normal = [normalised_text(t) for t in texts]
     n_characters = np.array([len(t) for t in normal], np.int64)
-    characters = np.frombuffer("".join(normal).encode("utf-32-le", "surrogatepass"), dtype=np.uint32)
+    characters = np.frombuffer("".join(normal).encode("utf-32-le", "surrogatepass"), dtype=np.uint32) + np.uint32(1)
     row = np.repeat(np.arange(len(normal), dtype=np.uint32), n_characters)
     ends = np.cumsum(n_characters)
     left = np.repeat(ends, n_characters) - np.arange(len(characters))

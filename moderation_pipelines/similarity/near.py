@@ -1,7 +1,7 @@
 """Near-duplicates: texts whose sets of character 3-grams have a Jaccard similarity of .7 or more.
 
-Candidates share a MinHash band; each is then compared exactly, so what is found is right, and of what there is one pair
-in five thousand is missed at most (:func:`bands_of`).
+Candidates share a MinHash band; each is then compared exactly, so what is found is right. Looking for texts in an index
+misses one pair in five thousand at a similarity of .7, fewer above.
 """
 
 from __future__ import annotations
@@ -46,6 +46,14 @@ class TextIndex:
         empty = pl.DataFrame(schema={"query": pl.Int64, "indexed": pl.Int64, "similarity": pl.Float64})
         return pl.concat([empty, *parts])
 
+    def nearest(self, texts: Sequence[str]) -> pl.DataFrame:
+        """Indexed texts with a near-duplicate among ``texts``: indexed, similarity (of the nearest)."""
+        best = pl.DataFrame(schema={"indexed": pl.Int64, "similarity": pl.Float64})
+        for start in range(0, len(texts), _AT_ONCE):
+            found = self.near(texts[start : start + _AT_ONCE]).select("indexed", "similarity")
+            best = pl.concat([best, found]).group_by("indexed").agg(pl.col("similarity").max())
+        return best.sort("indexed")
+
     def _compared(self, grams: Grams, pairs: pl.DataFrame) -> pl.DataFrame:
         mine, theirs = pairs["row"].to_numpy().astype(np.int64), pairs["at"].to_numpy().astype(np.int64)
         found = pl.Series(self._sets.similarities(grams, theirs, mine), dtype=pl.Float64)
@@ -85,8 +93,9 @@ def _candidates(
 def near_pairs(texts: Sequence[str]) -> pl.DataFrame:
     """Pairs among some texts: first, second (places, first < second), similarity, from .7, sorted.
 
-    Of texts that share one band with more than a hundred others each is compared with the first hundred of them: enough
-    to tell which hang together, and the work grows with the number of texts.
+    Of texts that share a band with more than a hundred others each is compared with the first hundred of them, so that
+    the work grows with the number of texts. A pair that shares such crowded bands only may be missed: of 12,000 texts
+    of one template, strangers among which have a similarity of .59 to .67, one to three pairs in a hundred.
     """
     grams = grams_of(texts)
     bands = band_rows(bands_of(grams) if len(texts) else np.zeros((0, BANDS), np.uint64), grams.sizes > 0)

@@ -7,59 +7,80 @@ from dataclasses import dataclass
 import numpy as np
 
 from moderation_pipelines.stats.arrays import FloatArray, IntArray, weighted_sums
-from moderation_pipelines.stats.intervals import ROUNDING, UNDEFINED, Z95, Interval
+from moderation_pipelines.stats.intervals import UNDEFINED, Z95, Interval
 
 MIN_CLUSTERS = 10
 _PRIOR = 2.0
+_TINY = 1e-24
 
 
 @dataclass(frozen=True)
 class DesignEffect:
-    """``value``: variance over that of as many independent items, from 1. ``n_clusters``: that the items are in."""
+    """``value``: variance over that of as many independent items, from 1. ``n_clusters``: that the items are in.
+    ``by_item``: the variance of independent items."""
 
     value: float
     n_clusters: int
+    by_item: float = 0.0
 
     @property
     def widening(self) -> float:
         """What a variance is multiplied by: the design effect, and that it is known from few clusters only."""
+        return self.value * self.of_few
+
+    @property
+    def of_few(self) -> float:
+        """The square of t over the normal at the clusters' degrees of freedom."""
         from scipy.special import stdtrit
 
-        return self.value * float(stdtrit(max(self.n_clusters - 1, 1), 0.975) / Z95) ** 2
+        return float(stdtrit(max(self.n_clusters - 1, 1), 0.975) / Z95) ** 2
 
 
 def design_effect(
-    without_item: FloatArray, without_cluster: FloatArray, weight: FloatArray, cluster: IntArray
+    without_item: FloatArray, without_cluster: FloatArray, weight: FloatArray, cluster: IntArray, mask: np.ndarray
 ) -> DesignEffect:
     """The design effect of an estimate.
 
-    ``without_item``, ``without_cluster``: the estimate with one item, or one cluster, left out (NaN where undefined).
-    ``weight``, ``cluster``: of the items it rests on. The ratio of the two jackknife variances, pulled by two clusters
-    towards that of clusters all of whose items are alike: a single error says nothing of whether errors come together.
+    ``without_item``, ``without_cluster``: the estimate with each item, or each cluster, left out (NaN where undefined).
+    ``weight``, ``cluster`` (codes from 0): of all items; ``mask``: those the estimate rests on.
+
+    The likeness of items of a cluster (1: all alike, 0: independent) is estimated from clusters of two items or more by
+    their influence on the estimate, pulled by two clusters towards 1: a single error says nothing of whether errors
+    come together. With it the variance is 1 + likeness x (m - 1) times that of independent items, m being the weighted
+    size of a cluster; the plain ratio of the two jackknife variances counts where it is larger.
     Sources: Kish (1965), Survey Sampling, section 5.4; Wolter (2007), Introduction to Variance Estimation, 2nd ed.,
     chapter 4 (jackknife by cluster). Measured: docs/simulations.md.
     """
-    n_clusters = len(np.unique(cluster))
-    totals = weighted_sums(cluster, weight, int(cluster.max(initial=-1)) + 1)
-    most = float((totals**2).sum() / (weight**2).sum()) if weight.any() else 1.0
-    by_item, _ = _jackknife(without_item)
-    by_cluster, contributing = _jackknife(without_cluster)
-    found = by_cluster / by_item if by_item > ROUNDING**2 else most
-    value = (contributing * found + _PRIOR * most) / (contributing + _PRIOR)
-    return DesignEffect(max(1.0, value), n_clusters)
+    n = int(cluster.max(initial=-1)) + 1
+    totals = weighted_sums(cluster[mask], weight[mask], n)
+    most = float((totals**2).sum() / (weight[mask] ** 2).sum()) if weight[mask].any() else 1.0
+    n_clusters = len(np.unique(cluster[mask]))
+    by_item, of_item = _influence(without_item)
+    by_cluster, of_cluster = _influence(without_cluster)
+    squares = weighted_sums(cluster[mask], of_item[mask] ** 2, n)
+    sizes = np.bincount(cluster[mask], minlength=n)
+    room = (sizes - 1) * squares
+    several = sizes > 1
+    likeness, known = 1.0, 0.0
+    if room[several].sum() > _TINY:
+        likeness = float((of_cluster[several] ** 2 - squares[several]).sum() / room[several].sum())
+        known = float(room[several].sum() ** 2 / (room[several] ** 2).sum())
+    likeness = min(max((known * likeness + _PRIOR) / (known + _PRIOR), 0.0), 1.0)
+    plain = by_cluster / by_item if by_item > _TINY else 1.0
+    return DesignEffect(max(1.0, plain, 1 + likeness * (most - 1)), n_clusters, by_item)
 
 
-def _jackknife(without: FloatArray) -> tuple[float, float]:
-    """(jackknife variance, effective number of units behind it). Source: Efron & Tibshirani (1993), chapter 11."""
-    known = without[~np.isnan(without)]
-    n = len(known)
+def _influence(without: FloatArray) -> tuple[float, FloatArray]:
+    """(jackknife variance, influence of each unit: how far the estimate moves without it, 0 where it is undefined).
+
+    Source: Efron & Tibshirani (1993), An Introduction to the Bootstrap, chapter 11.
+    """
+    known = ~np.isnan(without)
+    n = int(known.sum())
     if n < 2:
-        return 0.0, 0.0
-    squares = (known - known.mean()) ** 2
-    total = float(squares.sum())
-    if total <= ROUNDING**2:
-        return 0.0, 0.0
-    return total * (n - 1) / n, total**2 / float((squares**2).sum())
+        return 0.0, np.zeros(len(without))
+    off = np.where(known, without[known].mean() - without, 0.0)
+    return float((off**2).sum()) * (n - 1) / n, off
 
 
 def widened(value: float, interval: Interval, factor: float, low: float = 0.0, high: float = 1.0) -> Interval:
@@ -94,11 +115,12 @@ def _moved(value: float, end: float, factor: float, low: float, high: float) -> 
 
 @dataclass(frozen=True)
 class Mean:
-    """A mean with its standard error and the degrees of freedom of that."""
+    """A mean with its standard error and the degrees of freedom of that; ``n_clusters`` behind it."""
 
     value: float
     se: float
     degrees: int
+    n_clusters: int
 
 
 def cluster_mean(x: FloatArray, cluster: IntArray) -> Mean:
@@ -109,6 +131,6 @@ def cluster_mean(x: FloatArray, cluster: IntArray) -> Mean:
     codes = np.unique(cluster, return_inverse=True)[1].reshape(-1)
     n, mean = int(codes.max(initial=-1)) + 1, float(x.mean()) if len(x) else float("nan")
     if n < 2:
-        return Mean(mean, float("nan"), 0)
+        return Mean(mean, float("nan"), 0, n)
     sums = weighted_sums(codes, x - mean, n)
-    return Mean(mean, float(np.sqrt(n / (n - 1) * (sums**2).sum())) / len(x), n - 1)
+    return Mean(mean, float(np.sqrt(n / (n - 1) * (sums**2).sum())) / len(x), n - 1, n)

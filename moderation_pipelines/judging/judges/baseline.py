@@ -36,7 +36,8 @@ RECIPE = "char_wb 2-4, tf-idf sublinear, logistic regression C=10, 1"
 
 @dataclass(frozen=True)
 class TrainingSet:
-    """Development-side items with their labels. ``digest`` identifies it together with the recipe."""
+    """Development-side texts with their labels; ``item_ids``: of all items that have them. ``digest`` identifies it
+    together with the recipe."""
 
     policy: Policy
     texts: tuple[str, ...]
@@ -75,7 +76,8 @@ def training_set(items: pl.DataFrame, policy: Policy) -> TrainingSet:
         digest.update(part.encode() + b"\x00")
     for text_hash, label in rows.select("text_sha256", "label").iter_rows():
         digest.update(f"{text_hash}\x1f{label}\x1e".encode())
-    return TrainingSet(policy, tuple(rows["text"]), tuple(rows["label"]), tuple(rows["item_id"]), digest.hexdigest())
+    ids = items.join(rows, on="text_sha256", how="semi")["item_id"].unique().sort()
+    return TrainingSet(policy, tuple(rows["text"]), tuple(rows["label"]), tuple(ids), digest.hexdigest())
 
 
 class BaselineModel:
