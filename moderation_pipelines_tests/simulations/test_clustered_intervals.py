@@ -14,7 +14,18 @@ from moderation_pipelines.metrics.slice import slice_metrics
 from moderation_pipelines_tests.simulations.page import Cell, over_grid, publish, repetitions, slack
 
 pytestmark = pytest.mark.simulation
-SHOWN = ("accuracy", "precision", "recall", "f1", "fpr", "cohen_kappa", "auroc", "average_precision", "brier")
+SHOWN = (
+    "accuracy",
+    "precision",
+    "recall",
+    "f1",
+    "fpr",
+    "cohen_kappa",
+    "prevalence",
+    "auroc",
+    "average_precision",
+    "brier",
+)
 CAUGHT, ALARMS, FINE_KEPT = 0.85, 0.10, 0.2
 Drawn = tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray, np.ndarray, np.ndarray]
 
@@ -37,7 +48,8 @@ def drawn(
 
     first, second = error(), error()
     kept = (truth == 1) | (rng.random(len(truth)) < FINE_KEPT) if by_label else np.ones(len(truth), bool)
-    weight = np.where((truth == 1) | (not by_label), 1.0, 1 / FINE_KEPT)
+    fine_weight = (truth == 0).sum() / max((kept & (truth == 0)).sum(), 1)
+    weight = np.where(truth == 1, 1.0, fine_weight)
     p = ndtr((reach - first) / 2)
     columns = (cluster, truth, (first < reach).astype(float), (second < reach).astype(float), p, weight)
     return tuple(c[kept] for c in columns)  # type: ignore[return-value]
@@ -63,7 +75,7 @@ def one_cell(cell: Cell) -> dict[str, float]:
         rng = np.random.default_rng([clusters, int(prevalence * 100), int(alike * 100), by_label, repetition])
         cluster, truth, flagged, other, p, weight = drawn(rng, clusters, size, prevalence, alike, by_label)
         strata = truth.astype(str) if by_label else None
-        scored = Scored(truth, flagged, p, weight, truth, strata, False, cluster)
+        scored = Scored(truth, flagged, p, weight, truth, strata, by_label, cluster)
         rows = slice_metrics(scored, 200, repetition)
         for before, row in zip(rows, clustered_rows(rows, scored, None), strict=True):
             metric = str(row["metric"])
