@@ -50,10 +50,14 @@ def release(small: SmallHome) -> Release:
 
 def keys_of(release: Release, more: list[dict[str, Any]] | None = None, **of: dict[str, str]) -> pl.DataFrame:
     rows = [
-        {"item_id": i, **{k: of.get(k, {}).get(i) for k in ("author_key", "conversation_id", "group_key")}}
-        for i in release.items()["item_id"]
+        {
+            "item_id": i,
+            "text_sha256": h,
+            **{k: of.get(k, {}).get(i) for k in ("author_key", "conversation_id", "group_key")},
+        }
+        for i, h in release.items().select("item_id", "text_sha256").iter_rows()
     ]
-    schema = dict.fromkeys(("item_id", "author_key", "conversation_id", "group_key"), pl.String)
+    schema = dict.fromkeys(("item_id", "text_sha256", "author_key", "conversation_id", "group_key"), pl.String)
     return pl.DataFrame([*rows, *(more or [])], schema=schema)
 
 
@@ -69,8 +73,8 @@ def test_what_a_judge_learnt_is_counted_by_measure(small: SmallHome, release: Re
     items = release.items().sort("item_id")
     first, second, third, fourth = items["item_id"][:4].to_list()
     texts = dict(items.select("item_id", "text").iter_rows())
-    # The text of the first, a near-twin of the second (one letter more), and another item of the third's group; the
-    # fourth only has the author of something learnt.
+    # The text of the first, and so its group; a near-twin of the second (one letter more); another item of the third's
+    # group. The fourth only has the author of something learnt.
     learnt = Learnt("trained", (texts[first], texts[second] + "s", "nothing like it at all"), ("x1", "x2", "x3"))
     more = [
         {"item_id": "x1", "author_key": "a1", "conversation_id": None, "group_key": None},
@@ -85,7 +89,7 @@ def test_what_a_judge_learnt_is_counted_by_measure(small: SmallHome, release: Re
     by = {r["measure"]: r for r in table.to_dicts()}
     n = items.height
     assert {m: (by[m]["n_shared"], by[m]["n"]) for m in by if m != "near_duplicate"} == {
-        "exact": (1, n), "same_author": (1, 2), "same_conversation": (0, 0), "same_group": (1, 2)
+        "exact": (1, n), "same_author": (1, 2), "same_conversation": (0, 0), "same_group": (2, 2)
     }  # fmt: skip
     assert by["same_author"]["share"] == 0.5
     assert by["same_author"]["ci_low"] < 0.5 < by["same_author"]["ci_high"]
@@ -94,7 +98,7 @@ def test_what_a_judge_learnt_is_counted_by_measure(small: SmallHome, release: Re
     mine = {r["item_id"]: r for r in rows.to_dicts()}
     assert mine[first]["similarity"] == 1.0
     assert 0.7 <= mine[second]["similarity"] < 1
-    assert (mine[third]["same_group"], mine[first]["same_group"], mine[second]["same_group"]) == (True, False, None)
+    assert (mine[third]["same_group"], mine[first]["same_group"], mine[second]["same_group"]) == (True, True, None)
     assert by["near_duplicate"]["n_shared"] == sum(r["similarity"] is not None for r in rows.to_dicts())
     assert (fourth in mine) == (mine.get(fourth, {}).get("similarity") is not None)
 

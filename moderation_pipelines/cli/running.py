@@ -189,6 +189,9 @@ def _print_results(home: Home, day: date) -> None:
             ],
             right=(2, 3, 4, 6, 7),
         )
+    for (eval_set, judge), m in judged.items():
+        if m["f1"]["value"] is None:
+            out.print(f"{eval_set}, {judge}: {m['f1']['note']}")
     if any(judge.endswith("†") for _, judge in judged):
         out.print(f"† {WORDS}; all items: the report, or `modpipe sql` on metrics")
 

@@ -36,5 +36,9 @@ def side_of(text_hash: str, eval_share: float = 0.5) -> Side:
 
 
 def side_key(side_by: SideBy, value: str) -> str:
-    """What stands in for the hash of the text where items are divided by another key: a hash of its name and value."""
+    """What stands in for the hash of the text where items are divided by another key: a hash of its name and value.
+
+    Values that differ in composition of their characters only (NFC) are one.
+    """
+    value = unicodedata.normalize("NFC", value)
     return hashlib.sha256(f"{side_by}\x1f{value}".encode("utf-8", "surrogatepass")).hexdigest()

@@ -7,7 +7,8 @@ import polars as pl
 
 from moderation_pipelines.ingest.day import ingest_day
 from moderation_pipelines.ingest.feed import FEEDS
-from moderation_pipelines.ingest.tables import CONVERSIONS, DROPS, NEAR_DUPLICATE_CLUSTERS, QUARANTINE
+from moderation_pipelines.ingest.sides import keyed_items
+from moderation_pipelines.ingest.tables import CONTENT, CONVERSIONS, DROPS, NEAR_DUPLICATE_CLUSTERS, QUARANTINE
 from moderation_pipelines.policies.policy import load_policies_leniently
 from moderation_pipelines.wiring.day_run import DayRun, Span
 from moderation_pipelines.wiring.partitions import Days
@@ -15,6 +16,13 @@ from moderation_pipelines.wiring.table_assets import Check, Checked, Made, table
 
 ACCOUNTING = Check(DROPS.name, "rows_in_equal_rows_out", "accepted + quarantined + duplicates = delivered.")
 ALL_READ = Check(DROPS.name, "every_file_could_be_read", "No file was rejected, and of none were all rows quarantined.")
+KEYED = Check(
+    CONTENT.name,
+    "items_are_divided_by_their_key",
+    "Every item has the key the home's items are divided by, none keeps a side it had by another, and no key holds "
+    "half of a hundred items or more.",
+    "warning",
+)
 
 
 def build(days: Days) -> list[Any]:
@@ -37,11 +45,14 @@ def build(days: Days) -> list[Any]:
         if not done.files:
             yield ACCOUNTING.nothing(_NOTHING)
             yield ALL_READ.nothing(_NOTHING)
+            yield KEYED.nothing(_NOTHING)
             return
         yield ACCOUNTING.result(rows_out == totals["rows"], **counts)
         yield ALL_READ.result(not done.rejected, **{f.place: str(f.why) for f in done.rejected})
+        found = keyed_items(run.warehouse, run.date)
+        yield KEYED.result(not found.wrong, "; ".join(found.wrong) or None, **found.counts)
 
-    return [tables_asset(days, tables, ingest, reads, checks=(ACCOUNTING, ALL_READ), name="ingest")]
+    return [tables_asset(days, tables, ingest, reads, checks=(ACCOUNTING, ALL_READ, KEYED), name="ingest")]
 
 
 def _bridges(run: DayRun) -> dict[str, int]:

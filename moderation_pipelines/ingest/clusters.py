@@ -10,8 +10,17 @@ import numpy as np
 import polars as pl
 
 from moderation_pipelines.ingest.tables import CONTENT, NEAR_DUPLICATE_CLUSTERS, SIDES
-from moderation_pipelines.similarity.grams import BANDS, Codes, GramMatrix, Grams, bands_of, bands_version, grams_of
-from moderation_pipelines.similarity.near import NEAR, band_rows, components, near_pairs
+from moderation_pipelines.similarity.grams import (
+    BANDS,
+    ROWS_OF_BAND,
+    Codes,
+    GramMatrix,
+    Grams,
+    bands_of,
+    bands_version,
+    grams_of,
+)
+from moderation_pipelines.similarity.near import NEAR, band_rows, components, pairs_among
 from moderation_pipelines.tables.warehouse import Warehouse
 
 OF_CLUSTER, AT_MOST = 3, 500
@@ -45,9 +54,9 @@ def assigned_clusters(
     new = texts.join(known, on="text_sha256", how="anti").sort("item_id", "text_sha256").with_row_index("row")
     before = warehouse.scan(SIDES).select("key", "first_seen", "first_item_id").collect(engine="streaming")
     grams = grams_of(new["text"].to_list())
-    bands = bands_of(grams) if new.height else np.zeros((0, BANDS), np.uint64)
+    bands = bands_of(grams)
     near_before = _near_before(new, grams, bands, history, warehouse)
-    within = near_pairs(new["text"].to_list())
+    within = pairs_among(grams, bands)
     keys = _joined(new.height, near_before.join(before, on="key", how="left"), within)
     leaders = components(new.height, *_between(within, np.array([k is None for k in keys])))
     hashes = new["text_sha256"].to_list()
@@ -95,15 +104,23 @@ def _near_before(
         .collect(engine="streaming")
         .sort("text_sha256")
     )
-    pairs = pairs.join(texts.select("text_sha256").with_row_index("at"), on="text_sha256")
+    pairs = pairs.join(texts.select("text_sha256").with_row_index("at"), on="text_sha256", how="left")
+    gone, there = pairs.filter(pl.col("at").is_null()), pairs.drop_nulls("at")
     theirs = grams_of(texts["text"].to_list())
-    found = GramMatrix(grams).similarities(theirs, pairs["at"].to_numpy().astype(np.int64), pairs["row"].to_numpy())
-    near = pairs.select("row", "key", similarity=pl.Series(found)).filter(pl.col("similarity") >= NEAR)
+    exact = GramMatrix(grams).similarities(theirs, there["at"].to_numpy().astype(np.int64), there["row"].to_numpy())
+    # A text that was withdrawn cannot be compared; a share s ** 4 of its bands is what a similarity of s shares.
+    estimated = (pl.col("n_shared") / BANDS).cast(pl.Float64).pow(1 / ROWS_OF_BAND)
+    near = pl.concat(
+        [
+            there.select("row", "key", similarity=pl.Series(exact, dtype=pl.Float64)),
+            gone.select("row", "key", similarity=estimated),
+        ]
+    ).filter(pl.col("similarity") >= NEAR)
     return near.group_by("row", "key").agg(pl.col("similarity").max()).sort("row", "key")
 
 
 def _candidates(mine: pl.DataFrame, history: pl.LazyFrame, warehouse: Warehouse) -> pl.DataFrame:
-    """Earlier texts each new one is compared with: row, text_sha256, key.
+    """Earlier texts each new one is compared with: row, text_sha256, key, n_shared (bands).
 
     Of a cluster that is crowded into one band three texts stand for it. Of more than 500 candidates those that share
     the most bands are taken: near-duplicates share eight of 32 on average, others of one template fewer.
@@ -120,7 +137,7 @@ def _candidates(mine: pl.DataFrame, history: pl.LazyFrame, warehouse: Warehouse)
     sizes = earlier.group_by("band").agg(n=pl.len())
     expected = mine.join(sizes, on="band").group_by("row").agg(pl.col("n").sum()).sort("row")
     piece = (expected["n"].cum_sum() // _AT_ONCE).alias("piece")
-    parts = [pl.DataFrame(schema={"row": pl.UInt32, "text_sha256": pl.String, "key": pl.String})]
+    parts = [pl.DataFrame(schema={"row": pl.UInt32, "text_sha256": pl.String, "key": pl.String, "n_shared": pl.UInt32})]
     for _, some in expected.with_columns(piece).group_by("piece", maintain_order=True):
         shared = (
             mine.join(some.select("row"), on="row", how="semi")
@@ -129,7 +146,7 @@ def _candidates(mine: pl.DataFrame, history: pl.LazyFrame, warehouse: Warehouse)
             .len()
             .sort("row", "len", "text_sha256", descending=[False, True, False])
         )
-        parts.append(shared.filter(pl.int_range(pl.len()).over("row") < AT_MOST).drop("len"))
+        parts.append(shared.filter(pl.int_range(pl.len()).over("row") < AT_MOST).rename({"len": "n_shared"}))
     return pl.concat(parts)
 
 

@@ -95,6 +95,14 @@ def identifier(value: Any) -> Any:
     return _named(text, is_number)
 
 
+def key_value(value: Any) -> Any:
+    """A key that several rows share: as an id, but it may be left out."""
+    text, _ = _word(value)
+    if not text.strip():
+        raise Unfit("bad_id", "holds spaces only; leave it out")
+    return identifier(value)
+
+
 _MADE_HERE = re.compile(r"\d{4}-\d{2}-\d{2}/.+:\d+", re.DOTALL)
 
 

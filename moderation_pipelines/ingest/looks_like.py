@@ -29,6 +29,8 @@ OTHER_NAMES: Mapping[str, tuple[str, ...]] = {
         "seconds": "duration time_spent lead_time seconds_spent duration_seconds",
         "views": "view_count n_views impressions",
         "author_key": "author author_id user user_id username",
+        "group_key": "group group_id template template_id cluster_id source_id",
+        "conversation_id": "conversation conversation_key thread thread_id",
         "vote_id": "annotation_id judgement_id judgment_id",
         "pool": "vendor site team",
         "surface": "channel placement",

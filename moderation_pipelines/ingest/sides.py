@@ -3,18 +3,22 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from datetime import date
 
 import polars as pl
 
 from moderation_pipelines.foundation.errors import Problem, UserError
 from moderation_pipelines.foundation.home import Home
 from moderation_pipelines.foundation.text import BY_CLUSTER, BY_TEXT, SIDE_BY, SideBy, side_key
+from moderation_pipelines.ingest.tables import CONTENT, SIDES
 from moderation_pipelines.tables import store
 from moderation_pipelines.tables.store import write_text
 from moderation_pipelines.tables.text_columns import sides
+from moderation_pipelines.tables.warehouse import Warehouse
 from moderation_pipelines.wiring.settings_file import side_by_line, stated_side_by
 
 _SHARE, _BY = "_eval_share", "_side_by"
+MANY_ITEMS = 100
 
 
 @dataclass(frozen=True)
@@ -45,9 +49,12 @@ def side_rule(home: Home, share: float) -> SideRule:
 
     Items never change sides: changing the share or the key would put texts that were trained on into eval sets.
     """
-    pin_eval_share(home, share)
     pinned = pinned_side_by(home)
-    assert pinned is not None
+    if pinned is None:
+        # First the key: a home that has a share but no key was first used before there was a choice.
+        pinned = stated_side_by(home) or BY_TEXT
+        write_text(home.warehouse / _BY, f"{pinned}\n")
+    _pin_eval_share(home, share)
     try:
         stated = stated_side_by(home)
     except UserError:
@@ -58,12 +65,9 @@ def side_rule(home: Home, share: float) -> SideRule:
     return SideRule(pinned, share)
 
 
-def pin_eval_share(home: Home, share: float) -> None:
-    """Fix the share of the eval side when a home is first used. Raises :class:`UserError` when it was another."""
+def _pin_eval_share(home: Home, share: float) -> None:
     file = home.warehouse / _SHARE
     if not file.exists():
-        # First the key: a home that has a share but no key was first used before there was a choice.
-        write_text(home.warehouse / _BY, f"{stated_side_by(home) or BY_TEXT}\n")
         write_text(file, f"{share!r}\n")
     elif float(file.read_text()) != share:
         pinned = file.read_text().strip()
@@ -72,7 +76,10 @@ def pin_eval_share(home: Home, share: float) -> None:
 
 
 def pinned_side_by(home: Home) -> SideBy | None:
-    """The key a home's items are divided by; None before it is first used."""
+    """The key a home's items are divided by; None before it is first used.
+
+    Raises :class:`UserError` where that is not to be known any more: guessing would move items.
+    """
     file = home.warehouse / _BY
     if store.is_file(file):
         stored = file.read_text().strip()
@@ -80,7 +87,13 @@ def pinned_side_by(home: Home) -> SideBy | None:
         if known is None:
             raise UserError(f"{home.relative(file)} names no key that items can be divided by; restore it from a copy")
         return known
-    return BY_TEXT if store.is_file(home.warehouse / _SHARE) else None
+    warehouse = Warehouse(home)
+    if not warehouse.scan(SIDES).head(1).collect().is_empty():
+        raise UserError(
+            f"{home.relative(file)} is gone, and items of this home were divided by another key than their text; "
+            "restore it from a copy"
+        )
+    return BY_TEXT if store.is_file(home.warehouse / _SHARE) or warehouse.days(CONTENT) else None
 
 
 def side_by_changed(stated: SideBy | None, pinned: SideBy | None) -> str | None:
@@ -96,8 +109,43 @@ def side_by_changed(stated: SideBy | None, pinned: SideBy | None) -> str | None:
 def home_problems(home: Home) -> list[Problem]:
     """A key in ``prompts/settings.yaml`` that is not the one the home's items were divided by."""
     try:
-        why = side_by_changed(stated_side_by(home), pinned_side_by(home))
+        pinned = pinned_side_by(home)
     except UserError as error:
+        return [Problem(home.relative(home.warehouse / _BY), None, str(error))]
+    try:
+        why = side_by_changed(stated_side_by(home), pinned)
+    except UserError:
         # Mistakes in the file itself are told where its other keys are.
-        return [p for p in error.problems if not p.file.endswith("settings.yaml")]
+        return []
     return [] if why is None else [Problem("prompts/settings.yaml", side_by_line(home), why)]
+
+
+@dataclass(frozen=True)
+class Keyed:
+    """How the items of a day have the key they are divided by. ``wrong``: what should be known, in words."""
+
+    counts: dict[str, int]
+    wrong: list[str]
+
+
+def keyed_items(warehouse: Warehouse, day: date) -> Keyed:
+    """Items of a day without the key of the home, those that keep a side they had by another, and the largest key.
+    Nothing to count where items are divided by their text or by clusters of texts."""
+    by = pinned_side_by(warehouse.home) or BY_TEXT
+    if by in (BY_TEXT, BY_CLUSTER):
+        return Keyed({}, [])
+    items = warehouse.scan(CONTENT, [day]).select("side_key", value=by).collect()
+    own = [None if v is None else side_key(by, v) for v in items["value"]]
+    kept = items.filter(~pl.col("side_key").eq_missing(pl.Series(own, dtype=pl.String))).height
+    without = items["value"].null_count()
+    largest = int(items.drop_nulls("side_key").group_by("side_key").len()["len"].max() or 0)  # type: ignore[arg-type]
+    wrong = [f"{without:,} of {items.height:,} items have no {by} and are divided by their text"] if without else []
+    if kept:
+        wrong.append(
+            f"{kept:,} of {items.height:,} items keep the side they had by another {by}: items never change sides"
+        )
+    if items.height >= MANY_ITEMS and largest * 2 >= items.height:
+        wrong.append(f"one {by} holds {largest:,} of {items.height:,} items, all on one side")
+    return Keyed(
+        {"items": items.height, "without the key": without, "kept": kept, "of the largest key": largest}, wrong
+    )

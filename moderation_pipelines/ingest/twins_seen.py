@@ -33,13 +33,16 @@ def near_twins_note(home: Home, settings: Settings) -> str | None:
     """What to divide a home's items by instead of their text, where a tenth of its texts or more have near-twins or
     half of them a group in common.
 
-    Looks at the first 20,000 different texts, of the warehouse or, before the first run, of the drops. None where items
-    are divided by another key already, or few texts have near-twins.
+    Looks at the first 20,000 different texts, of the warehouse or, before the first run, of the drops. Where items are
+    divided by a key: what is odd about it. None where nothing is to be told.
     """
     pinned = pinned_side_by(home)
-    if (pinned or stated_side_by(home) or BY_TEXT) != BY_TEXT:
+    by = pinned or stated_side_by(home) or BY_TEXT
+    if by == BY_CLUSTER:
         return None
     rows = _stored(home) if pinned is not None else _delivered(home, settings)
+    if by != BY_TEXT:
+        return _of_key(rows, by)
     if rows.height < _MIN_TEXTS:
         return None
     pairs = near_pairs(rows["text"].to_list())
@@ -63,6 +66,18 @@ def near_twins_note(home: Home, settings: Settings) -> str | None:
         f"{seen}. This home's items stay divided by text; the metrics of judges that learn lead with items unlike "
         f"anything they learnt. In a new home `side_by: {key}` {keeps}"
     )
+
+
+def _of_key(rows: pl.DataFrame, by: str) -> str | None:
+    """What is odd about the key items are divided by: it is not there, or holds most of them. None if nothing is."""
+    without = rows[by].null_count()
+    most = rows[by].drop_nulls().value_counts()["count"].max()
+    of = f"of the first {rows.height:,} different texts"
+    if without > (1 - MOST) * rows.height:
+        return f"{without:,} {of} have no {by}, what items are divided by; their text divides them"
+    if rows.height >= _MIN_TEXTS and isinstance(most, int) and most >= HALF * rows.height:
+        return f"one {by}, what items are divided by, holds {most:,} {of}: all of them are on one side"
+    return None
 
 
 def _key(rows: pl.DataFrame, pairs: pl.DataFrame) -> str:

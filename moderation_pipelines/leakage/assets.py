@@ -10,7 +10,7 @@ from moderation_pipelines.eval_sets.selection import latest_content
 from moderation_pipelines.ingest.tables import CONTENT
 from moderation_pipelines.judging.scores import day_tasks
 from moderation_pipelines.judging.tables import SCORES
-from moderation_pipelines.leakage.learnt import BY_KEY, leakage_tables, learnt_items
+from moderation_pipelines.leakage.learnt import BY_KEY, leakage_tables, learnt_items, learnt_texts
 from moderation_pipelines.leakage.near_twins import ReleasedTexts, near_twins_table
 from moderation_pipelines.leakage.tables import LEAKAGE, NEAR_TWINS, SEEN_ITEMS
 from moderation_pipelines.wiring.day_run import DayRun, Span
@@ -36,12 +36,15 @@ def leakage(run: DayRun) -> Iterator[Made | Checked]:
     columns = ("item_id", "text", "text_sha256", "side")
     content = (warehouse.scan(CONTENT, [d]).select(columns).collect(engine="streaming") for d in delivered)
     twins = near_twins_table(released, content, day, run.tell)
-    wanted = learnt_items(tasks) | (set(released.items["item_id"]) if releases else set())
-    keys = latest_content(
-        warehouse.scan(CONTENT, delivered)
-        .select("item_id", *BY_KEY.values(), "drop_date")
-        .join(pl.LazyFrame({"item_id": sorted(wanted)}, schema={"item_id": pl.String}), on="item_id", how="semi")
-    ).drop("drop_date")
+    wanted = {
+        "item_id": sorted(learnt_items(tasks) | (set(released.items["item_id"]) if releases else set())),
+        "text_sha256": sorted(learnt_texts(tasks)),
+    }
+    history = warehouse.scan(CONTENT, delivered).select("item_id", "text_sha256", *BY_KEY.values(), "drop_date")
+    parts = [
+        history.join(pl.LazyFrame({c: v}, schema={c: pl.String}), on=c, how="semi") for c, v in wanted.items()
+    ]  # fmt: skip
+    keys = latest_content(pl.concat(parts)).drop("drop_date")
     measured, seen = leakage_tables(tasks, released, keys.collect(engine="streaming"), day)
     asked = pl.DataFrame([_key(t) for t in tasks], schema=dict.fromkeys(_KEY, pl.String), orient="row")
     kept = [warehouse.scan(t, [day]).collect().join(asked, on=_KEY, how="anti") for t in (LEAKAGE, SEEN_ITEMS)]

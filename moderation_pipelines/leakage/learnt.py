@@ -22,13 +22,18 @@ def learnt_items(tasks: Sequence[ScoringTask]) -> set[str]:
     return {i for task in tasks for learnt in task.learnt for i in learnt.item_ids if i}
 
 
+def learnt_texts(tasks: Sequence[ScoringTask]) -> set[str]:
+    """Hashes of all texts some judge learnt: an example without an id may be an item all the same."""
+    return {text_sha256(t) for texts in {x.texts for task in tasks for x in task.learnt} for t in texts}
+
+
 def leakage_tables(
     tasks: Sequence[ScoringTask], released: ReleasedTexts, keys: pl.DataFrame, day: date
 ) -> tuple[pl.DataFrame, pl.DataFrame]:
     """The ``leakage`` and ``seen_items`` rows of ``day``.
 
-    ``keys``: author_key, conversation_id and group_key by item_id, of the items of the releases and of
-    :func:`learnt_items`.
+    ``keys``: item_id, text_sha256, author_key, conversation_id and group_key of the items of the releases, of
+    :func:`learnt_items` and of those with :func:`learnt_texts`.
     """
     near: dict[tuple[str, ...], pl.DataFrame] = {}
     measured: list[Row] = []
@@ -38,18 +43,20 @@ def leakage_tables(
             if learnt.texts not in near:
                 near[learnt.texts] = released.index.nearest(list(learnt.texts))
             hashes = sorted({text_sha256(t) for t in learnt.texts})
-            theirs = keys.filter(pl.col("item_id").is_in([i for i in learnt.item_ids if i]))
+            ids = [i for i in learnt.item_ids if i]
+            theirs = keys.filter(pl.col("item_id").is_in(ids) | pl.col("text_sha256").is_in(hashes))
+            groups = theirs["group_key"].drop_nulls().unique()
             named = {"judge_id": task.judge_id, "used_as": learnt.used_as}
             mine = (
                 released.items.filter(
                     (pl.col("eval_set") == task.release.name) & (pl.col("version") == task.release.version)
                 )
-                .join(keys, on="item_id", how="left")
+                .join(keys.drop("text_sha256"), on="item_id", how="left")
                 .join(near[learnt.texts], on="indexed", how="left")
                 .with_columns(exact=pl.col("text_sha256").is_in(hashes))
                 # A text without characters that show has no 3-grams.
                 .with_columns(similarity=pl.when("exact").then(1.0).otherwise("similarity"))
-                .with_columns(same_group=pl.col("group_key").is_in(theirs["group_key"].drop_nulls().implode()))
+                .with_columns(same_group=pl.col("group_key").is_in(groups.implode()) if len(groups) else pl.lit(None))
             )
             found = mine.filter(pl.col("similarity").is_not_null() | pl.col("same_group")).with_columns(
                 drop_date=pl.lit(day), **{k: pl.lit(v) for k, v in named.items()}

@@ -60,7 +60,8 @@ SEEN_ITEMS = Table(
             "group is the same"
         ),
         "same_group": flag(
-            "whether the judge learnt an item with the same group_key; null where the item has none", nullable=True
+            "whether the judge learnt an item with the same group_key; null where the item has none, or nothing it learnt has one",
+            nullable=True,
         ),
         "drop_date": _DAY,
     },

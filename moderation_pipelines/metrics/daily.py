@@ -145,12 +145,14 @@ def scored_slices(
             # Sizes of strata that hold labels are known for the set, and for slices that they follow; elsewhere how
             # many of each label a slice has is itself by chance.
             followed = name in ("all", *strata)
-            if seen is not None:
-                left = Scored.of(part.filter(~pl.col("item_id").is_in(seen.implode())), False, "label" not in strata)
-                seed = seed_from(release.name, judge_id, unlike_name(name), value)
-                yield ScoredSlice(judge_id, name, value, left, seed, is_unlike=True)
             scored = Scored.of(part, "label" in strata and followed, "label" not in strata or followed)
-            yield ScoredSlice(judge_id, name, value, scored, seed_from(release.name, judge_id, name, value))
+            seed = seed_from(release.name, judge_id, name, value)
+            if seen is not None:
+                unlike = part.filter(~pl.col("item_id").is_in(seen.implode()))
+                # How many items of a stratum are left is by chance, but where all are.
+                left = scored if unlike.height == part.height else Scored.of(unlike, False, "label" not in strata)
+                yield ScoredSlice(judge_id, name, value, left, seed, is_unlike=True)
+            yield ScoredSlice(judge_id, name, value, scored, seed)
 
 
 def _shrunk(table: pl.DataFrame) -> pl.DataFrame:

@@ -522,10 +522,15 @@ def leading_rows(data: ReportData) -> list[Row]:
 
 
 def rows_of_all_items(data: ReportData) -> list[Row]:
-    """Rows like :func:`leading_rows` of judges that learnt something, on all items."""
-    learnt = data.metrics.filter(pl.col("slice") == UNLIKE)
+    """Rows like :func:`leading_rows` of judges that learnt something like some of the items, on all items."""
+    keys = ["eval_set", "version", "judge_id", "metric"]
     mine = data.metrics.filter(pl.col("slice") == "all")
-    return _by_judge(mine.join(learnt, on=["eval_set", "version", "judge_id"], how="semi", maintain_order="left"))
+    fewer = (
+        data.metrics.filter(pl.col("slice") == UNLIKE, pl.col("metric") == "prevalence")
+        .join(mine.select(*keys, n_all="n"), on=keys)
+        .filter(pl.col("n") < pl.col("n_all"))
+    )
+    return _by_judge(mine.join(fewer, on=keys[:3], how="semi", maintain_order="left"))
 
 
 def slice_rows(data: ReportData, slicing: str) -> list[Row]:

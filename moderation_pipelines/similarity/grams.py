@@ -75,6 +75,8 @@ def bands_of(grams: Grams) -> Codes:
     """
     from rensa import RMinHash
 
+    if not grams.n:
+        return np.zeros((0, BANDS), np.uint64)
     matrix = RMinHash.digest_matrix_from_flat_token_hashes(
         grams.codes, grams.starts.astype(np.uint64), BANDS * ROWS_OF_BAND, _SEED
     )

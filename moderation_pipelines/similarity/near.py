@@ -28,7 +28,7 @@ class TextIndex:
         self.n = len(texts)
         grams = grams_of(texts)
         self._sets = GramMatrix(grams)
-        self._bands = band_rows(bands_of(grams) if self.n else np.zeros((0, BANDS), np.uint64), grams.sizes > 0)
+        self._bands = band_rows(bands_of(grams), grams.sizes > 0)
 
     def near(self, texts: Sequence[str], active: np.ndarray | None = None) -> pl.DataFrame:
         """Pairs of one of ``texts`` and an indexed one: query, indexed (places), similarity, from .7.
@@ -91,15 +91,24 @@ def _candidates(
 
 
 def near_pairs(texts: Sequence[str]) -> pl.DataFrame:
-    """Pairs among some texts: first, second (places, first < second), similarity, from .7, sorted.
+    """Pairs among some texts: see :func:`pairs_among`."""
+    grams = grams_of(texts)
+    return pairs_among(grams, bands_of(grams))
+
+
+def pairs_among(grams: Grams, bands: Codes) -> pl.DataFrame:
+    """Pairs of near-duplicates among some texts: first, second (places, first < second), similarity, from .7, sorted.
 
     Of texts that share a band with more than a hundred others each is compared with the first hundred of them, so that
     the work grows with the number of texts. A pair that shares such crowded bands only may be missed: of 12,000 texts
     of one template, strangers among which have a similarity of .59 to .67, one to three pairs in a hundred.
     """
-    grams = grams_of(texts)
-    bands = band_rows(bands_of(grams) if len(texts) else np.zeros((0, BANDS), np.uint64), grams.sizes > 0)
-    return _exact(grams, shared_bands(bands.sort(_BAND, "row")))
+    pairs = shared_bands(band_rows(bands, grams.sizes > 0).sort(_BAND, "row"))
+    first, second = (pairs[c].to_numpy().astype(np.int64) for c in ("first", "second"))
+    similarity = GramMatrix(grams).similarities(grams, first, second)
+    return pl.DataFrame({"first": first, "second": second, "similarity": similarity}).filter(
+        pl.col("similarity") >= NEAR
+    )
 
 
 def shared_bands(bands: pl.DataFrame) -> pl.DataFrame:
@@ -114,14 +123,6 @@ def shared_bands(bands: pl.DataFrame) -> pl.DataFrame:
         .unique()
         .sort("first", "second")
         .collect(engine="streaming")
-    )
-
-
-def _exact(grams: Grams, pairs: pl.DataFrame) -> pl.DataFrame:
-    first, second = (pairs[c].to_numpy().astype(np.int64) for c in ("first", "second"))
-    similarity = GramMatrix(grams).similarities(grams, first, second)
-    return pl.DataFrame({"first": first, "second": second, "similarity": similarity}).filter(
-        pl.col("similarity") >= NEAR
     )
 
 

@@ -59,14 +59,17 @@ def _side_by_problems(located: Located | None) -> list[Problem]:
     stated = located.value["side_by"]
     if stated in SIDE_BY:
         return []
-    hint = did_you_mean(str(stated), SIDE_BY) or f"; known: {', '.join(SIDE_BY)}"
-    return [located.problem(("side_by",), f"side_by {shown(str(stated), SIDE_BY)} is not known{hint}")]
+    known = ", ".join(SIDE_BY)
+    if not isinstance(stated, str):
+        return [located.problem(("side_by",), f"side_by must be one of: {known}")]
+    hint = did_you_mean(stated, SIDE_BY) or f"; known: {known}"
+    return [located.problem(("side_by",), f"side_by {shown(stated, SIDE_BY)} is not known{hint}")]
 
 
 def settings_problems(home: Home, models: Mapping[str, type[BaseModel] | None]) -> list[Problem]:
     """Every mistake in ``prompts/settings.yaml``. ``models``: the limits of every stage, by its name."""
     located, problems = _located(home)
-    if located is None:
+    if located is None or located.value is None:
         return problems
     if not isinstance(located.value, dict):
         return [Problem(located.file, 1, f"must be a mapping; known: {', '.join(_KEYS)}")]

@@ -10,13 +10,14 @@ from datetime import date, timedelta
 import polars as pl
 
 from moderation_pipelines.foundation.settings import Settings
-from moderation_pipelines.foundation.text import BY_CLUSTER
+from moderation_pipelines.foundation.text import BY_CLUSTER, BY_TEXT
 from moderation_pipelines.ingest.clusters import assigned_clusters
 from moderation_pipelines.ingest.feed import Delivery, Feed
 from moderation_pipelines.ingest.fields import (
     Field,
     identifier,
     item_text,
+    key_value,
     label_name,
     locale,
     number,
@@ -37,9 +38,11 @@ from moderation_pipelines.tables.warehouse import Warehouse
 @dataclass(frozen=True)
 class DayContent:
     """What the day's items tell of each other. ``firsts``: text_sha256, duplicate_of (the first item with the text).
-    ``placed``: text_sha256, side_key, side, where clusters decide. ``sides``, ``clusters``: the day's rows of these."""
+    ``placed``: ``by`` (text_sha256 or item_id), side_key, side of what was placed already. ``sides``, ``clusters``: the
+    day's rows of these."""
 
     firsts: pl.DataFrame
+    by: str
     placed: pl.DataFrame | None
     sides: pl.DataFrame
     clusters: pl.DataFrame
@@ -67,8 +70,8 @@ class ContentFeed(Feed):
         "views": Field(number(0, math.inf, whole=True)),
         "media_uri": Field(plain),
         "author_key": Field(label_name),
-        "group_key": Field(label_name),
-        "conversation_id": Field(label_name),
+        "group_key": Field(key_value),
+        "conversation_id": Field(key_value),
         "decision": Field(label_name, repeats=True),
         "decision_by": Field(label_name, repeats=True),
         "purposes": Field(text_list),
@@ -119,8 +122,10 @@ class ContentFeed(Feed):
             texts = rows.sort("item_id").unique("text_sha256", keep="first", maintain_order=True)
             found = assigned_clusters(texts.select("text_sha256", "text", "item_id"), warehouse, day, sides.side_of)
             placed = found.of_texts.with_columns(side=sides.side_of(found.of_texts["side_key"]))
-            return DayContent(firsts, placed, found.sides, found.clusters)
-        return DayContent(firsts, None, _new_keys(rows, warehouse, day), NEAR_DUPLICATE_CLUSTERS.empty())
+            return DayContent(firsts, "text_sha256", placed, found.sides, found.clusters)
+        before_now = _placed_before(rows, warehouse) if sides.by != BY_TEXT else None
+        now = rows if before_now is None else _with_sides(rows, "item_id", before_now)
+        return DayContent(firsts, "item_id", before_now, _sides(now, warehouse, day), NEAR_DUPLICATE_CLUSTERS.empty())
 
     def published(self, frame: pl.DataFrame, completed: DayContent) -> pl.DataFrame:
         marked = (
@@ -129,26 +134,48 @@ class ContentFeed(Feed):
             .with_columns(duplicate_of=pl.when(pl.col("duplicate_of") != pl.col("item_id")).then("duplicate_of"))
         )
         if completed.placed is not None:
-            marked = marked.drop("side_key", "side").join(
-                completed.placed, on="text_sha256", how="left", maintain_order="left"
-            )
+            marked = _with_sides(marked, completed.by, completed.placed)
         return marked.select(CONTENT.schema.names())
 
     def made_along(self, completed: DayContent) -> list[pl.DataFrame]:
         return [completed.sides, completed.clusters]
 
 
-def _new_keys(rows: pl.DataFrame, warehouse: Warehouse, day: date) -> pl.DataFrame:
-    """The day's rows of ``sides``: keys that no other day has."""
+def _placed_before(rows: pl.DataFrame, warehouse: Warehouse) -> pl.DataFrame:
+    """item_id, side_key, side of items that were delivered before, as they came first: an item never changes sides."""
+    return (
+        warehouse.scan(CONTENT)
+        .select("item_id", "side_key", "side", "drop_date")
+        .join(rows.lazy().select("item_id"), on="item_id", how="semi")
+        .sort("drop_date")
+        .unique("item_id", keep="first", maintain_order=True)
+        .drop("drop_date")
+        .collect(engine="streaming")
+    )
+
+
+def _with_sides(rows: pl.DataFrame, by: str, placed: pl.DataFrame) -> pl.DataFrame:
+    """The rows with the sides they have been placed on; their own where they have not."""
+    there = placed.rename({"side_key": "placed_key", "side": "placed_side"})
+    return (
+        rows.join(there, on=by, how="left", maintain_order="left")
+        .with_columns(
+            side_key=pl.when(pl.col("placed_side").is_null()).then("side_key").otherwise("placed_key"),
+            side=pl.coalesce("placed_side", "side"),
+        )
+        .drop("placed_key", "placed_side")
+    )
+
+
+def _sides(rows: pl.DataFrame, warehouse: Warehouse, day: date) -> pl.DataFrame:
+    """The day's rows of ``sides``: those it has, and keys that no day has."""
     mine = rows.drop_nulls("side_key").sort("item_id").unique("side_key", keep="first", maintain_order=True)
-    others = warehouse.scan(SIDES).filter(pl.col("drop_date") != day).select("key")
     new = (
         mine.lazy()
         .select("side", key="side_key", first_item_id="item_id", first_seen=pl.lit(day), drop_date=pl.lit(day))
-        .join(others, on="key", how="anti")
-        .sort("key")
+        .join(warehouse.scan(SIDES).select("key"), on="key", how="anti")
     )
-    return SIDES.exactly(new).collect()
+    return pl.concat([warehouse.scan(SIDES, [day]), SIDES.exactly(new)]).sort("key").collect()
 
 
 FEED = ContentFeed()

@@ -19,7 +19,7 @@ import polars as pl
 
 from moderation_pipelines.eval_sets.release import Release
 from moderation_pipelines.eval_sets.selection import labelled_items
-from moderation_pipelines.foundation.text import DEVELOPMENT
+from moderation_pipelines.foundation.text import DEVELOPMENT, EVAL
 from moderation_pipelines.judging.calls.transport import Reply, Transport
 from moderation_pipelines.judging.capabilities import profile_of
 from moderation_pipelines.judging.judges_file import BASELINE, Endpoint, Judge
@@ -202,7 +202,7 @@ class Baseline(JudgeKind):
             return [], []
         training = asked.once(
             ("baseline", policy.id),
-            lambda: training_set(labelled_items(asked.consensus, asked.content, policy, DEVELOPMENT).collect(), policy),
+            lambda: training_set(_development_texts(asked, policy), policy),
         )
         if training.why_not is not None:
             return [], [training.why_not]
@@ -236,6 +236,13 @@ class Baseline(JudgeKind):
         assert isinstance(task, BaselineTask)
         assert task.training is not None
         return BaselineTransport(task.training)
+
+
+def _development_texts(asked: Asked, policy: Policy) -> pl.DataFrame:
+    """Labelled items of the development side, without texts that also stand on the eval side: by another key than the
+    text copies may stand on both."""
+    mine, measured = (labelled_items(asked.consensus, asked.content, policy, s).collect() for s in (DEVELOPMENT, EVAL))
+    return mine.join(measured.select("text_sha256"), on="text_sha256", how="anti", maintain_order="left")
 
 
 KIND = Baseline()
