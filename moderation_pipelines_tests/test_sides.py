@@ -15,10 +15,11 @@ from moderation_pipelines.foundation.errors import UserError
 from moderation_pipelines.foundation.home import Home
 from moderation_pipelines.foundation.settings import Settings
 from moderation_pipelines.foundation.text import side_key, side_of, text_sha256
-from moderation_pipelines.ingest.sides import home_problems, pinned_side_by
+from moderation_pipelines.ingest.sides import home_problems, keyed_items, pinned_side_by
 from moderation_pipelines.ingest.tables import CONTENT, NEAR_DUPLICATE_CLUSTERS, SIDES
 from moderation_pipelines.ingest.twins_seen import near_twins_note
 from moderation_pipelines.similarity.near import NEAR
+from moderation_pipelines.wiring.settings_file import settings_problems
 from moderation_pipelines_tests.conftest import DAY, HARASSMENT, SmallHome
 from moderation_pipelines_tests.test_near_twins import plain_jaccard, variants
 
@@ -69,6 +70,103 @@ def test_a_key_seen_before_is_no_new_key(small: SmallHome) -> None:
     assert small.warehouse.scan(SIDES, [NEXT]).collect()["first_item_id"].to_list() == ["z2"]
     rows = content(small)
     assert rows.filter(group_key="a")["side"].n_unique() == 1
+
+
+def test_an_item_keeps_its_side_when_its_key_comes_late_or_changes(small: SmallHome) -> None:
+    stated(small, "group_key").deliver("content", "c.jsonl", items([None] * 30 + ["a"] * 30, "group_key"))
+    small.ingest()
+    before = content(small).select("item_id", "side_key", "side")
+    found = keyed_items(small.warehouse, DAY)
+    assert found.counts == {"items": 60, "without the key": 30, "kept": 0, "of the largest key": 30}
+    assert found.wrong == ["30 of 60 items have no group_key and are divided by their text"]
+    # The corrected file of the day, and the same items a day later, have other keys.
+    later = items(["b"] * 60, "group_key")
+    for day in (DAY, NEXT):
+        small.deliver("content", "c.jsonl", later, day)
+        small.ingest(day)
+        assert small.warehouse.scan(CONTENT, [day]).sort("item_id").select(before.columns).collect().equals(before)
+        assert keyed_items(small.warehouse, day).counts["kept"] == 60
+    # What is new with the key goes where the key does.
+    small.deliver("content", "n.jsonl", [{"item_id": "new", "text": "new", "group_key": "b"}], NEXT)
+    small.ingest(NEXT)
+    (new,) = content(small).filter(item_id="new").to_dicts()
+    assert new["side"] == side_of(side_key("group_key", "b"))
+
+
+def test_a_key_that_holds_most_items_is_told(small: SmallHome) -> None:
+    stated(small, "group_key").deliver("content", "c.jsonl", items(["a"] * 80 + ["b"] * 40, "group_key"))
+    said = near_twins_note(small.home, Settings())
+    assert (
+        said
+        == "one group_key, what items are divided by, holds 80 of the first 120 different texts: all of them are on one side"
+    )
+    small.ingest()
+    assert keyed_items(small.warehouse, DAY).wrong == ["one group_key holds 80 of 120 items, all on one side"]
+    assert near_twins_note(small.home, Settings()) == said
+
+
+def test_a_key_no_item_has_is_told_before_the_first_run(small: SmallHome) -> None:
+    stated(small, "conversation_id").deliver("content", "c.jsonl", items(["a"] * 50, "group_key"))
+    assert near_twins_note(small.home, Settings()) == (
+        "50 of the first 50 different texts have no conversation_id, what items are divided by; their text divides them"
+    )
+
+
+def test_keys_follow_the_rules_of_ids(small: SmallHome) -> None:
+    rows = [
+        {"item_id": f"i{k}", "text": f"t{k}", "group_key": key}
+        for k, key in enumerate(["e\u0301", "\u00e9", " g", "   ", "a\nb", "", None, 7, "7"])
+    ]
+    stated(small, "group_key").deliver("content", "c.jsonl", rows)
+    done = small.ingest()
+    assert done.total("content", "quarantined") == 3
+    sides = {r["item_id"]: r["side_key"] for r in content(small).to_dicts()}
+    assert sides["i0"] == sides["i1"] is not None
+    assert sides["i7"] == sides["i8"] is not None
+    assert (sides["i5"], sides["i6"]) == (None, None)
+
+
+@pytest.mark.parametrize(("column", "field"), [("template_id", "group_key"), ("thread_id", "conversation_id")])
+def test_a_column_that_looks_like_a_key_is_told(small: SmallHome, column: str, field: str) -> None:
+    small.deliver("content", "c.jsonl", items(["a"] * 3, column))
+    (file,) = small.ingest().files
+    assert file.notes == [f'column "{column}" is kept in extra only; rename it to {field} if that is what it holds']
+
+
+def test_a_home_whose_key_is_gone_is_refused(small: SmallHome) -> None:
+    stated(small, "group_key").deliver("content", "c.jsonl", items(["a", "b"], "group_key"))
+    small.ingest()
+    for name in ("_side_by", "_eval_share"):
+        (small.home.warehouse / name).unlink()
+        with pytest.raises(UserError, match="_side_by is gone, and items of this home were divided by another key"):
+            small.ingest()
+        assert "_side_by is gone" in home_problems(small.home)[0].message
+
+
+def test_a_home_that_has_items_and_no_key_is_divided_by_text(small: SmallHome) -> None:
+    small.deliver("content", "c.jsonl", items(["a", "b"], "group_key"))
+    small.ingest()
+    for name in ("_side_by", "_eval_share"):
+        (small.home.warehouse / name).unlink()
+    assert pinned_side_by(small.home) == "text"
+
+
+@pytest.mark.parametrize(
+    ("stated_as", "said"),
+    [
+        ("side_by:\n", "side_by must be one of: text, group_key"),
+        ("side_by: [group_key]\n", "side_by must be one of: text, group_key"),
+        ("side_by: groupkey\n", 'side_by "groupkey" is not known; did you mean "group_key"?'),
+        ("side_by: xyzzyx quux\n", 'is not known; known: "text", "group_key"'),
+    ],
+)
+def test_mistakes_of_the_key_say_what_it_may_be(small: SmallHome, stated_as: str, said: str) -> None:
+    small.write("prompts/settings.yaml", stated_as)
+    (problem,) = settings_problems(small.home, {})
+    assert said in problem.message
+    assert problem.line == 1
+    small.write("prompts/settings.yaml", "\n")
+    assert settings_problems(small.home, {}) == []
 
 
 def test_by_text_nothing_changes(small: SmallHome) -> None:
@@ -179,6 +277,23 @@ def test_a_bridge_is_counted_and_nothing_moves(small: SmallHome) -> None:
     assert rows["c"]["side_key"] in (rows[nearest]["side_key"], rows["a"]["side_key"])
     assert cluster_rows(small).filter(pl.col("is_bridge"))["text_sha256"].to_list() == [text_sha256(between)]
     assert small.warehouse.scan(CONTENT, [DAY]).sort("item_id").collect().equals(before)
+
+
+def test_what_is_near_a_withdrawn_text_is_told_too(small: SmallHome) -> None:
+    one, other, between = bridge()
+    stated(small, "near_duplicate_cluster").deliver("content", "c.jsonl", texts({"a": one, "b": other}))
+    small.ingest()
+    withdrawn = small.home.drops / "content" / str(DAY) / "c.jsonl"
+    kept = withdrawn.read_bytes()
+    withdrawn.unlink()
+    small.ingest()
+    assert content(small).is_empty()
+    small.deliver("content", "c.jsonl", texts({"c": between}), NEXT)
+    small.ingest(NEXT)
+    withdrawn.write_bytes(kept)
+    small.ingest()
+    assert content(small).filter(item_id="c")["side_key"][0] in (text_sha256(one), text_sha256(other))
+    assert cluster_rows(small).filter(pl.col("is_bridge"))["text_sha256"].to_list() == [text_sha256(between)]
 
 
 def test_days_run_again_late_files_and_days_out_of_order_move_nothing(small: SmallHome) -> None:

@@ -12,9 +12,12 @@ from moderation_pipelines.consensus.tables import CONSENSUS, CONSENSUS_METHODS
 from moderation_pipelines.eval_sets.build import History, candidate_for
 from moderation_pipelines.eval_sets.release import Release, publish
 from moderation_pipelines.foundation.settings import Settings
+from moderation_pipelines.foundation.text import text_sha256
 from moderation_pipelines.ingest.tables import CONTENT, DROPS
-from moderation_pipelines.judging.tasks import Learnt
-from moderation_pipelines.leakage.learnt import leakage_tables, learnt_items
+from moderation_pipelines.judging.judges.baseline import development_texts
+from moderation_pipelines.judging.judges_file import JudgesFile
+from moderation_pipelines.judging.tasks import Asked, Learnt
+from moderation_pipelines.leakage.learnt import leakage_tables, learnt_items, learnt_texts
 from moderation_pipelines.leakage.near_twins import ReleasedTexts
 from moderation_pipelines.leakage.tables import LEAKAGE, SEEN_ITEMS
 from moderation_pipelines.metrics.daily import metrics_table
@@ -101,6 +104,48 @@ def test_what_a_judge_learnt_is_counted_by_measure(small: SmallHome, release: Re
     assert (mine[third]["same_group"], mine[first]["same_group"], mine[second]["same_group"]) == (True, True, None)
     assert by["near_duplicate"]["n_shared"] == sum(r["similarity"] is not None for r in rows.to_dicts())
     assert (fourth in mine) == (mine.get(fourth, {}).get("similarity") is not None)
+
+
+def test_an_example_without_an_id_is_the_item_that_has_its_text(small: SmallHome, release: Release) -> None:
+    items = release.items().sort("item_id")
+    first, second, third = items["item_id"][:3].to_list()
+    shown = Learnt("shown", ("An example  of the group",), ("",))
+    known = {"item_id": "x", "text_sha256": text_sha256("an example of the group"), "author_key": None,
+             "conversation_id": None, "group_key": "g1"}  # fmt: skip
+    task = Task("j", release, small.policies["harassment"], [shown])
+    assert learnt_texts([task]) == {known["text_sha256"]}  # type: ignore[list-item]
+    keys = keys_of(release, [known], group_key={first: "g1", second: "g2"})
+    _, rows = leakage_tables([task], ReleasedTexts([release]), keys, DAY)  # type: ignore[list-item]
+    assert rows.select("item_id", "similarity", "same_group").rows() == [(first, None, True)]
+    # Where nothing that was learnt has a group, nobody can tell whether it is the same.
+    near = Learnt("shown", (items["text"][2],), ("",))
+    unknown = keys_of(release, group_key={first: "g1"})
+    _, rows = leakage_tables([Task("j", release, task.policy, [near])], ReleasedTexts([release]), unknown, DAY)  # type: ignore[list-item]
+    assert rows.filter(item_id=third)["same_group"].to_list() == [None]
+
+
+def test_the_baseline_is_not_trained_on_texts_of_the_eval_side(small: SmallHome) -> None:
+    # Each text twice, by two groups: some copies fall on both sides.
+    small.write("prompts/settings.yaml", "side_by: group_key\n")
+    rows = [
+        {"item_id": f"{copy}{k}", "text": f"words of item {k}", "locale": "en", "group_key": f"{copy}{k}"}
+        for k in range(120) for copy in "ab"
+    ]  # fmt: skip
+    votes = [
+        {"item_id": r["item_id"], "policy": "harassment", "label": "bad" if n % 3 else "fine", "rater_id": x}
+        for n, r in enumerate(rows) for x in ("r1", "r2")
+    ]  # fmt: skip
+    small.deliver("content", "c.jsonl", rows)
+    small.deliver("labels", "l.jsonl", votes)
+    refresh(small)
+    w, policy = small.warehouse, small.policies["harassment"]
+    asked = Asked(small.home, small.policies, JudgesFile(), w.scan(CONSENSUS), w.scan(CONTENT))
+    training = development_texts(asked, policy)
+    sides = w.scan(CONTENT).collect()
+    both = set(sides.filter(side="eval")["text_sha256"]) & set(sides.filter(side="development")["text_sha256"])
+    assert len(both) > 20
+    assert training.height > 20
+    assert not both & set(training["text_sha256"])
 
 
 def test_a_text_that_does_not_show_is_seen_where_it_was_learnt(small: SmallHome) -> None:

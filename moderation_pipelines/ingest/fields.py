@@ -96,8 +96,10 @@ def identifier(value: Any) -> Any:
 
 
 def key_value(value: Any) -> Any:
-    """A key that several rows share: as an id, but it may be left out."""
+    """A key that several rows share: as an id, but empty is absent."""
     text, _ = _word(value)
+    if not text:
+        return None
     if not text.strip():
         raise Unfit("bad_id", "holds spaces only; leave it out")
     return identifier(value)

@@ -62,8 +62,8 @@ def _side_by_problems(located: Located | None) -> list[Problem]:
     known = ", ".join(SIDE_BY)
     if not isinstance(stated, str):
         return [located.problem(("side_by",), f"side_by must be one of: {known}")]
-    hint = did_you_mean(stated, SIDE_BY) or f"; known: {known}"
-    return [located.problem(("side_by",), f"side_by {shown(stated, SIDE_BY)} is not known{hint}")]
+    said = f"side_by {shown(stated, SIDE_BY)} is not known{did_you_mean(stated, SIDE_BY)}"
+    return [located.problem(("side_by",), said)]
 
 
 def settings_problems(home: Home, models: Mapping[str, type[BaseModel] | None]) -> list[Problem]:
