@@ -80,12 +80,16 @@ def metrics_table(
     frames = []
     for release in releases:
         by_judge: dict[str, list[dict[str, object]]] = {}
+        measured: tuple[Scored | None, list[dict[str, object]]] = (None, [])
         for part in scored_slices(scores, release, SLICES, learners):
-            found = slice_metrics(
-                part.scored, replicates, part.seed, part.slicing in CHOSEN_BY_LABEL, weigh_missing,
-                release.unlabelled_share if part.slicing == "all" else 0.0, (costs or {}).get(release.policy),
-            )  # fmt: skip
-            found = clustered_rows(found, part.scored, (costs or {}).get(release.policy))
+            # Where a judge learnt nothing like the items of a slice, those unlike it are the same items.
+            if part.scored is not measured[0]:
+                found = slice_metrics(
+                    part.scored, replicates, part.seed, part.slicing in CHOSEN_BY_LABEL, weigh_missing,
+                    release.unlabelled_share if part.slicing == "all" else 0.0, (costs or {}).get(release.policy),
+                )  # fmt: skip
+                measured = part.scored, clustered_rows(found, part.scored, (costs or {}).get(release.policy))
+            found = measured[1]
             if part.why_null is not None:
                 found = [{**row, **dict.fromkeys(_NUMBERS), **_NO_BOUNDS, "note": part.why_null} for row in found]
             named = {"eval_set": release.name, "version": release.version, "policy": release.policy}
