@@ -11,6 +11,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from moderation_pipelines.foundation.text import normalised_text
+from moderation_pipelines.leakage import near_twins
 from moderation_pipelines.leakage.near_twins import ENOUGH, ReleasedTexts, near_twins_table
 from moderation_pipelines.similarity.grams import bands_of, grams_of
 from moderation_pipelines.similarity.near import NEAR, TextIndex, near_pairs
@@ -190,9 +191,10 @@ def test_a_release_without_items_or_content_has_no_near_twins() -> None:
     assert near_twins_table(some, [], DAY + timedelta(days=1)).is_empty()
 
 
-def test_one_text_delivered_every_day_is_one_twin() -> None:
+def test_one_text_delivered_every_day_is_one_twin(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(near_twins, "ENOUGH", 20)
     released = ReleasedTexts([Fake("s", {"r1": "abcdefghij"})])  # type: ignore[list-item]
-    days = [content([(f"c{k}", "abcdefghiX", "development")]) for k in range(ENOUGH + 5)]
+    days = [content([(f"c{k}", "abcdefghiX", "development")]) for k in range(25)]
     days.append(content([("exact", "ABCDEFGHIJ", "development")]))
     (found,) = near_twins_table(released, days, DAY).to_dicts()
     assert (found["n_twins"], found["similarity"], found["twin_id"]) == (2, 1.0, "exact")

@@ -318,7 +318,7 @@ def test_days_run_again_late_files_and_days_out_of_order_move_nothing(small: Sma
     assert again.select(before.columns).equals(before)
 
 
-@settings(max_examples=25, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(max_examples=15, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(st.integers(0, 10_000), st.integers(1, 3))
 def test_whatever_comes_a_cluster_is_on_one_side_and_bridges_are_what_is_near_across(
     tmp_path_factory: pytest.TempPathFactory, seed: int, n_days: int
@@ -361,7 +361,7 @@ def test_a_twin_is_found_in_a_crowd_of_one_template(small: SmallHome) -> None:
         return "".join(rng.choice(letters, n))
 
     template = word(100)
-    ends = [word(40) for _ in range(2_000)]
+    ends = [word(40) for _ in range(1_200)]
     crowd = [template + end for end in ends]
     twins = [template + end[:32] + word(8) for end in ends[:40]]
     # Strangers share half of their 3-grams, twins more than eight of ten.
