@@ -22,7 +22,7 @@ from moderation_pipelines.foundation.home import Home
 from moderation_pipelines.foundation.settings import Settings
 from moderation_pipelines.foundation.text import text_sha256
 from moderation_pipelines.ingest.day import ingest_day
-from moderation_pipelines.leakage.near_twins import ReleasedTexts, near_twins_table
+from moderation_pipelines.leakage.near_twins import ReleasedTexts, near_content
 from moderation_pipelines.policies.policy import Policies
 from moderation_pipelines.tables.warehouse import Warehouse
 
@@ -66,7 +66,7 @@ def search(n: int) -> None:
 
     size = 100_000
     parts = (frame.slice(k, size).select("item_id", "text", "text_sha256", "side") for k in range(0, n, size))
-    measured(lambda: near_twins_table(ReleasedTexts([Release()]), parts, DAY))  # type: ignore[list-item]
+    measured(lambda: near_content(ReleasedTexts([Release()]), parts))  # type: ignore[list-item]
 
 
 def measured(work: Callable[[], object]) -> None:

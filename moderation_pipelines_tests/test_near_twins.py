@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 
 from moderation_pipelines.foundation.text import normalised_text
 from moderation_pipelines.leakage import near_twins
-from moderation_pipelines.leakage.near_twins import ENOUGH, ReleasedTexts, near_twins_table
+from moderation_pipelines.leakage.near_twins import ENOUGH, ReleasedTexts, near_content, near_twins_table
 from moderation_pipelines.similarity.grams import bands_of, grams_of
 from moderation_pipelines.similarity.near import NEAR, TextIndex, near_pairs
 
@@ -165,7 +165,11 @@ def test_near_twins_of_a_release_by_side_without_itself() -> None:
         content([("r1", "abcdefghij", "eval"), ("c1", "abcdefghij", "eval"), ("d1", "abcdefghiX", "development")]),
         content([("d2", "abcdefghij.", "development"), ("d3", "far away", "development")]),
     ]
-    found = near_twins_table(released, days, DAY).select("item_id", "side", "similarity", "twin_id", "n_twins").rows()
+    found = (
+        near_twins_table(near_content(released, days), DAY)
+        .select("item_id", "side", "similarity", "twin_id", "n_twins")
+        .rows()
+    )
     # abcdefghij. has nine grams and shares eight of nine.
     assert found == [
         ("r1", "development", pytest.approx(8 / 9), "d2", 2),
@@ -180,15 +184,15 @@ def test_an_item_with_a_thousand_twins_is_no_longer_looked_for() -> None:
         for d in range(5)
     ]
     days.append(content([("late", "the same long advertisement for a thing, number one", "development")]))
-    found = {r["side"]: r for r in near_twins_table(released, days, DAY).to_dicts()}
+    found = {r["side"]: r for r in near_twins_table(near_content(released, days), DAY).to_dicts()}
     assert ENOUGH <= found["eval"]["n_twins"] < 2_000
     assert found["development"]["n_twins"] == 1
 
 
 def test_a_release_without_items_or_content_has_no_near_twins() -> None:
-    assert near_twins_table(ReleasedTexts([]), [content([("a", "text", "eval")])], DAY).is_empty()
+    assert near_twins_table(near_content(ReleasedTexts([]), [content([("a", "text", "eval")])]), DAY).is_empty()
     some = ReleasedTexts([Fake("s", {"r1": "abc"})])  # type: ignore[list-item]
-    assert near_twins_table(some, [], DAY + timedelta(days=1)).is_empty()
+    assert near_twins_table(near_content(some, []), DAY + timedelta(days=1)).is_empty()
 
 
 def test_one_text_delivered_every_day_is_one_twin(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -196,5 +200,5 @@ def test_one_text_delivered_every_day_is_one_twin(monkeypatch: pytest.MonkeyPatc
     released = ReleasedTexts([Fake("s", {"r1": "abcdefghij"})])  # type: ignore[list-item]
     days = [content([(f"c{k}", "abcdefghiX", "development")]) for k in range(25)]
     days.append(content([("exact", "ABCDEFGHIJ", "development")]))
-    (found,) = near_twins_table(released, days, DAY).to_dicts()
+    (found,) = near_twins_table(near_content(released, days), DAY).to_dicts()
     assert (found["n_twins"], found["similarity"], found["twin_id"]) == (2, 1.0, "exact")

@@ -17,8 +17,9 @@ from moderation_pipelines.ingest.tables import CONTENT, DROPS
 from moderation_pipelines.judging.judges.baseline import development_texts
 from moderation_pipelines.judging.judges_file import JudgesFile
 from moderation_pipelines.judging.tasks import Asked, Learnt
+from moderation_pipelines.leakage import near_twins
 from moderation_pipelines.leakage.learnt import leakage_tables, learnt_items, learnt_texts
-from moderation_pipelines.leakage.near_twins import ReleasedTexts
+from moderation_pipelines.leakage.near_twins import ReleasedTexts, near_content
 from moderation_pipelines.leakage.tables import LEAKAGE, SEEN_ITEMS
 from moderation_pipelines.metrics.daily import metrics_table
 from moderation_pipelines.metrics.operating_points import operating_points_table
@@ -51,6 +52,10 @@ def release(small: SmallHome) -> Release:
     return found
 
 
+def learnt_as(used_as: Any, texts: tuple[str, ...], ids: tuple[str, ...]) -> Learnt:
+    return Learnt(used_as, texts, tuple(text_sha256(t) for t in texts), ids)
+
+
 def keys_of(release: Release, more: list[dict[str, Any]] | None = None, **of: dict[str, str]) -> pl.DataFrame:
     rows = [
         {
@@ -78,7 +83,7 @@ def test_what_a_judge_learnt_is_counted_by_measure(small: SmallHome, release: Re
     texts = dict(items.select("item_id", "text").iter_rows())
     # The text of the first, and so its group; a near-twin of the second (one letter more); another item of the third's
     # group. The fourth only has the author of something learnt.
-    learnt = Learnt("trained", (texts[first], texts[second] + "s", "nothing like it at all"), ("x1", "x2", "x3"))
+    learnt = learnt_as("trained", (texts[first], texts[second] + "s", "nothing like it at all"), ("x1", "x2", "x3"))
     more = [
         {"item_id": "x1", "author_key": "a1", "conversation_id": None, "group_key": None},
         {"item_id": "x3", "author_key": None, "conversation_id": None, "group_key": "g1"},
@@ -86,7 +91,7 @@ def test_what_a_judge_learnt_is_counted_by_measure(small: SmallHome, release: Re
     keys = keys_of(release, more, author_key={fourth: "a1", third: "a2"}, group_key={third: "g1", first: "g2"})
     task = Task("j", release, small.policies["harassment"], [learnt])
     assert learnt_items([task]) == {"x1", "x2", "x3"}  # type: ignore[list-item]
-    table, rows = leakage_tables([task], ReleasedTexts([release]), keys, DAY)  # type: ignore[list-item]
+    table, rows = leakage_tables([task], near_content(ReleasedTexts([release]), []), keys, DAY)  # type: ignore[list-item]
     checked(LEAKAGE, table.lazy())
     checked(SEEN_ITEMS, rows.lazy())
     by = {r["measure"]: r for r in table.to_dicts()}
@@ -106,21 +111,44 @@ def test_what_a_judge_learnt_is_counted_by_measure(small: SmallHome, release: Re
     assert (fourth in mine) == (mine.get(fourth, {}).get("similarity") is not None)
 
 
+def test_what_was_delivered_is_compared_once(
+    small: SmallHome, release: Release, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    content = small.warehouse.scan(CONTENT).collect()
+    learnt = content.filter(side="development").sort("item_id")
+    texts = (*learnt["text"], "comment number 7 about thingz", "nothing like it")
+    task = Task("j", release, small.policies["harassment"], [learnt_as("trained", texts, tuple(learnt["item_id"]))])
+    more = [{"item_id": i, "text_sha256": h} for i, h in learnt.select("item_id", "text_sha256").iter_rows()]
+    keys, frames = keys_of(release, more), [content.select("item_id", "text", "text_sha256", "side")]
+    plain = leakage_tables([task], near_content(ReleasedTexts([release]), []), keys_of(release), DAY)  # type: ignore[list-item]
+    once = leakage_tables([task], near_content(ReleasedTexts([release]), frames), keys, DAY)  # type: ignore[list-item]
+    assert plain[1].height > 50
+    assert [a.equals(b) for a, b in zip(once, plain, strict=True)] == [True, True]
+    # Of texts with very many near-duplicates all that was learnt is compared.
+    monkeypatch.setattr(near_twins, "ENOUGH", 3)
+    crowded = near_content(ReleasedTexts([release]), frames)
+    assert crowded.crowded.sum() > 50
+    again = leakage_tables([task], crowded, keys, DAY)  # type: ignore[list-item]
+    assert [a.equals(b) for a, b in zip(again, plain, strict=True)] == [True, True]
+
+
 def test_an_example_without_an_id_is_the_item_that_has_its_text(small: SmallHome, release: Release) -> None:
     items = release.items().sort("item_id")
     first, second, third = items["item_id"][:3].to_list()
-    shown = Learnt("shown", ("An example  of the group",), ("",))
+    shown = learnt_as("shown", ("An example  of the group",), ("",))
     known = {"item_id": "x", "text_sha256": text_sha256("an example of the group"), "author_key": None,
              "conversation_id": None, "group_key": "g1"}  # fmt: skip
     task = Task("j", release, small.policies["harassment"], [shown])
     assert learnt_texts([task]) == {known["text_sha256"]}  # type: ignore[list-item]
     keys = keys_of(release, [known], group_key={first: "g1", second: "g2"})
-    _, rows = leakage_tables([task], ReleasedTexts([release]), keys, DAY)  # type: ignore[list-item]
+    _, rows = leakage_tables([task], near_content(ReleasedTexts([release]), []), keys, DAY)  # type: ignore[list-item]
     assert rows.select("item_id", "similarity", "same_group").rows() == [(first, None, True)]
     # Where nothing that was learnt has a group, nobody can tell whether it is the same.
-    near = Learnt("shown", (items["text"][2],), ("",))
+    near = learnt_as("shown", (items["text"][2],), ("",))
     unknown = keys_of(release, group_key={first: "g1"})
-    _, rows = leakage_tables([Task("j", release, task.policy, [near])], ReleasedTexts([release]), unknown, DAY)  # type: ignore[list-item]
+    _, rows = leakage_tables(
+        [Task("j", release, task.policy, [near])], near_content(ReleasedTexts([release]), []), unknown, DAY
+    )  # type: ignore[list-item]
     assert rows.filter(item_id=third)["same_group"].to_list() == [None]
 
 
@@ -165,14 +193,14 @@ def test_a_text_that_does_not_show_is_seen_where_it_was_learnt(small: SmallHome)
     found = publish(small.home, candidate_for(small.home, policy, WHOLE, history, set()), ok, page).release
     assert found is not None
     assert "i0" in found.items()["item_id"]
-    task = Task("j", found, policy, [Learnt("trained", ("\u200c",), ("x",))])
-    _, seen_rows = leakage_tables([task], ReleasedTexts([found]), keys_of(found), DAY)  # type: ignore[list-item]
+    task = Task("j", found, policy, [learnt_as("trained", ("\u200c",), ("x",))])
+    _, seen_rows = leakage_tables([task], near_content(ReleasedTexts([found]), []), keys_of(found), DAY)  # type: ignore[list-item]
     assert seen_rows.select("item_id", "similarity").rows() == [("i0", 1.0)]
 
 
 def test_a_judge_that_learnt_nothing_has_no_rows(small: SmallHome, release: Release) -> None:
     table, rows = leakage_tables(
-        [Task("j", release, small.policies["harassment"])], ReleasedTexts([release]), keys_of(release), DAY  # type: ignore[list-item]
+        [Task("j", release, small.policies["harassment"])], near_content(ReleasedTexts([release]), []), keys_of(release), DAY  # type: ignore[list-item]
     )  # fmt: skip
     assert table.is_empty()
     assert rows.is_empty()

@@ -49,10 +49,12 @@ class Asked:
 
 @dataclass(frozen=True)
 class Learnt:
-    """What of this home a judge learnt something from. ``item_ids``: of the items that have these texts."""
+    """What of this home a judge learnt something from. ``hashes``: text_sha256 of each text; ``item_ids``: of the items
+    that have these texts."""
 
     used_as: Literal["trained", "shown", "calibrated"]
     texts: tuple[str, ...]
+    hashes: tuple[str, ...]
     item_ids: tuple[str, ...]
 
 
@@ -79,7 +81,8 @@ class JudgeKind(ABC):
         examples = task.prompt.examples
         if not examples:
             return []
-        return [Learnt("shown", tuple(e.text for e in examples), tuple(e.item_id for e in examples))]
+        texts, hashes, ids = zip(*((e.text, e.text_sha256, e.item_id) for e in examples), strict=True)
+        return [Learnt("shown", texts, hashes, ids)]
 
     def asked(self, task: ScoringTask) -> str:
         """Who is asked, as part of a request's identity."""

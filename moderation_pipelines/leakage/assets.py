@@ -11,7 +11,7 @@ from moderation_pipelines.ingest.tables import CONTENT
 from moderation_pipelines.judging.scores import day_tasks
 from moderation_pipelines.judging.tables import SCORES
 from moderation_pipelines.leakage.learnt import BY_KEY, leakage_tables, learnt_items, learnt_texts
-from moderation_pipelines.leakage.near_twins import ReleasedTexts, near_twins_table
+from moderation_pipelines.leakage.near_twins import ReleasedTexts, near_content, near_twins_table
 from moderation_pipelines.leakage.tables import LEAKAGE, NEAR_TWINS, SEEN_ITEMS
 from moderation_pipelines.wiring.day_run import DayRun, Span
 from moderation_pipelines.wiring.partitions import Days
@@ -35,7 +35,8 @@ def leakage(run: DayRun) -> Iterator[Made | Checked]:
     delivered = [d for d in warehouse.days(CONTENT) if d <= day]
     columns = ("item_id", "text", "text_sha256", "side")
     content = (warehouse.scan(CONTENT, [d]).select(columns).collect(engine="streaming") for d in delivered)
-    twins = near_twins_table(released, content, day, run.tell)
+    near = near_content(released, content, run.tell)
+    twins = near_twins_table(near, day)
     wanted = {
         "item_id": sorted(learnt_items(tasks) | (set(released.items["item_id"]) if releases else set())),
         "text_sha256": sorted(learnt_texts(tasks)),
@@ -45,15 +46,15 @@ def leakage(run: DayRun) -> Iterator[Made | Checked]:
         history.join(pl.LazyFrame({c: v}, schema={c: pl.String}), on=c, how="semi") for c, v in wanted.items()
     ]  # fmt: skip
     keys = latest_content(pl.concat(parts)).drop("drop_date")
-    measured, seen = leakage_tables(tasks, released, keys.collect(engine="streaming"), day)
+    measured, seen = leakage_tables(tasks, near, keys.collect(engine="streaming"), day)
     asked = pl.DataFrame([_key(t) for t in tasks], schema=dict.fromkeys(_KEY, pl.String), orient="row")
     kept = [warehouse.scan(t, [day]).collect().join(asked, on=_KEY, how="anti") for t in (LEAKAGE, SEEN_ITEMS)]
     by_side = dict(twins.group_by("side").len().iter_rows())
     yield Made(NEAR_TWINS, twins, {f"items with near-twins on the {s} side": n for s, n in sorted(by_side.items())})
-    near = measured.filter(pl.col("measure") == "near_duplicate").select(
+    shared = measured.filter(pl.col("measure") == "near_duplicate").select(
         "judge_id", "eval_set", "used_as", "n_shared", "n"
     )
-    shown = {f"near what {j} was {u} on, {e}": f"{s:,} of {n:,} items" for j, e, u, s, n in near.iter_rows()}
+    shown = {f"near what {j} was {u} on, {e}": f"{s:,} of {n:,} items" for j, e, u, s, n in shared.iter_rows()}
     yield Made(LEAKAGE, pl.concat([measured, kept[0]]), shown or {"note": "no judge learnt anything of this home"})
     yield Made(SEEN_ITEMS, pl.concat([seen, kept[1]]))
 

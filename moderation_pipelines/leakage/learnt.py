@@ -7,9 +7,8 @@ from datetime import date
 
 import polars as pl
 
-from moderation_pipelines.foundation.text import text_sha256
-from moderation_pipelines.judging.tasks import ScoringTask
-from moderation_pipelines.leakage.near_twins import ReleasedTexts
+from moderation_pipelines.judging.tasks import Learnt, ScoringTask
+from moderation_pipelines.leakage.near_twins import NearContent
 from moderation_pipelines.leakage.tables import LEAKAGE, SEEN_ITEMS
 from moderation_pipelines.stats.intervals import wilson_interval
 
@@ -24,35 +23,35 @@ def learnt_items(tasks: Sequence[ScoringTask]) -> set[str]:
 
 def learnt_texts(tasks: Sequence[ScoringTask]) -> set[str]:
     """Hashes of all texts some judge learnt: an example without an id may be an item all the same."""
-    return {text_sha256(t) for texts in {x.texts for task in tasks for x in task.learnt} for t in texts}
+    return {h for hashes in {x.hashes for task in tasks for x in task.learnt} for h in hashes}
 
 
 def leakage_tables(
-    tasks: Sequence[ScoringTask], released: ReleasedTexts, keys: pl.DataFrame, day: date
+    tasks: Sequence[ScoringTask], near: NearContent, keys: pl.DataFrame, day: date
 ) -> tuple[pl.DataFrame, pl.DataFrame]:
     """The ``leakage`` and ``seen_items`` rows of ``day``.
 
     ``keys``: item_id, text_sha256, author_key, conversation_id and group_key of the items of the releases, of
     :func:`learnt_items` and of those with :func:`learnt_texts`.
     """
-    near: dict[tuple[str, ...], pl.DataFrame] = {}
+    nearest: dict[tuple[str, ...], pl.DataFrame] = {}
     measured: list[Row] = []
     seen: list[pl.DataFrame] = [SEEN_ITEMS.empty()]
     for task in tasks:
         for learnt in task.learnt:
-            if learnt.texts not in near:
-                near[learnt.texts] = released.index.nearest(list(learnt.texts))
-            hashes = sorted({text_sha256(t) for t in learnt.texts})
+            if learnt.hashes not in nearest:
+                nearest[learnt.hashes] = _nearest(learnt, near, keys)
+            hashes = sorted(set(learnt.hashes))
             ids = [i for i in learnt.item_ids if i]
             theirs = keys.filter(pl.col("item_id").is_in(ids) | pl.col("text_sha256").is_in(hashes))
             groups = theirs["group_key"].drop_nulls().unique()
             named = {"judge_id": task.judge_id, "used_as": learnt.used_as}
             mine = (
-                released.items.filter(
+                near.released.items.filter(
                     (pl.col("eval_set") == task.release.name) & (pl.col("version") == task.release.version)
                 )
                 .join(keys.drop("text_sha256"), on="item_id", how="left")
-                .join(near[learnt.texts], on="indexed", how="left")
+                .join(nearest[learnt.hashes], on="indexed", how="left")
                 .with_columns(exact=pl.col("text_sha256").is_in(hashes))
                 # A text without characters that show has no 3-grams.
                 .with_columns(similarity=pl.when("exact").then(1.0).otherwise("similarity"))
@@ -69,6 +68,22 @@ def leakage_tables(
         LEAKAGE.picked(table.with_columns(drop_date=pl.lit(day))).collect(),
         pl.concat(seen).sort("eval_set", "version", "judge_id", "used_as", "item_id"),
     )
+
+
+def _nearest(learnt: Learnt, near: NearContent, keys: pl.DataFrame) -> pl.DataFrame:
+    """Released texts with a near-duplicate among what was learnt: indexed, similarity (of the nearest).
+
+    What was delivered has been compared already, but for texts with very many near-duplicates.
+    """
+    delivered = set(keys["text_sha256"])
+    mine = pl.DataFrame({"text_sha256": sorted(set(learnt.hashes))}, schema={"text_sha256": pl.String})
+    found = near.pairs.join(mine, on="text_sha256", how="semi").select("indexed", "similarity")
+    others = [t for t, h in zip(learnt.texts, learnt.hashes, strict=True) if h not in delivered]
+    index, crowded = near.released.index, near.crowded
+    more = [index.nearest(others)]
+    if crowded.any():
+        more.append(index.nearest(list(learnt.texts), crowded))
+    return pl.concat([found, *more]).group_by("indexed").agg(pl.col("similarity").max())
 
 
 def _measures(mine: pl.DataFrame, n_learnt: int, theirs: pl.DataFrame) -> Iterator[Row]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass
 from datetime import date
 
 import numpy as np
@@ -37,36 +38,56 @@ class ReleasedTexts:
             self.items = self.items.drop("text").join(places, on="text_sha256")
 
 
-def near_twins_table(
-    released: ReleasedTexts, content: Iterable[pl.DataFrame], day: date, tell: Callable[[str], None] | None = None
-) -> pl.DataFrame:
-    """The ``near_twins`` rows of ``day``. ``content``: frames of item_id, text, text_sha256, side; read once, in turn.
+@dataclass(frozen=True)
+class NearContent:
+    """Near-duplicates of released texts among everything delivered.
 
-    An item is no twin of itself; another item with the same text is one. Of a released text with a thousand different
-    near-duplicates on a side no more are looked for there. Memory: the released texts, one frame, and up to a thousand
-    near-duplicates of each.
+    ``pairs``: indexed (place of the released text), side, text_sha256, similarity, twin_ids (the two least ids of items
+    with the text). Of a released text with a thousand on a side no more were looked for there.
     """
+
+    released: ReleasedTexts
+    pairs: pl.DataFrame
+
+    @property
+    def crowded(self) -> np.ndarray:
+        """Whether each released text has so many that there may be more."""
+        out = np.zeros(self.released.index.n, bool)
+        full = self.pairs.group_by("indexed", "side").len().filter(pl.col("len") >= ENOUGH)
+        out[full["indexed"].to_numpy()] = True
+        return out
+
+
+def near_content(
+    released: ReleasedTexts, content: Iterable[pl.DataFrame], tell: Callable[[str], None] | None = None
+) -> NearContent:
+    """Look for near-duplicates of released texts. ``content``: frames of item_id, text, text_sha256, side; read once,
+    in turn. Memory: the released texts, one frame, and up to a thousand near-duplicates of each."""
     found = _NOTHING
     n_read = 0
     for frame in content if released.index.n else ():
         for side in (EVAL, DEVELOPMENT):
             mine = frame.filter(pl.col("side") == side)
             for start in range(0, mine.height, _AT_ONCE):
-                part = mine.slice(start, _AT_ONCE)
-                found = _with(found, released, part, side)
+                found = _with(found, released, mine.slice(start, _AT_ONCE), side)
         n_read += frame.height
         if tell is not None:
             tell(f"near-twins: {n_read:,} items read")
+    return NearContent(released, found)
+
+
+def near_twins_table(near: NearContent, day: date) -> pl.DataFrame:
+    """The ``near_twins`` rows of ``day``. An item is no twin of itself; another item with the same text is one."""
+    if not near.released.index.n:
+        return NEAR_TWINS.empty()
     twins = (
-        released.items.drop("text_sha256")
-        .join(found.explode("twin_ids").rename({"twin_ids": "twin_id"}), on="indexed")
+        near.released.items.drop("text_sha256")
+        .join(near.pairs.explode("twin_ids").rename({"twin_ids": "twin_id"}), on="indexed")
         .filter(pl.col("twin_id") != pl.col("item_id"))
         .sort("similarity", "twin_id", descending=[True, False])
         .group_by("eval_set", "version", "policy", "item_id", "side", maintain_order=True)
         .agg(pl.col("similarity").first(), pl.col("twin_id").first(), n_twins=pl.col("text_sha256").n_unique())
         .sort("eval_set", "version", "item_id", "side")
-        if released.index.n
-        else NEAR_TWINS.empty().drop("drop_date")
     )
     return NEAR_TWINS.picked(twins.with_columns(drop_date=pl.lit(day)).lazy()).collect()
 

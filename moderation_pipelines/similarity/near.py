@@ -46,11 +46,11 @@ class TextIndex:
         empty = pl.DataFrame(schema={"query": pl.Int64, "indexed": pl.Int64, "similarity": pl.Float64})
         return pl.concat([empty, *parts])
 
-    def nearest(self, texts: Sequence[str]) -> pl.DataFrame:
+    def nearest(self, texts: Sequence[str], active: np.ndarray | None = None) -> pl.DataFrame:
         """Indexed texts with a near-duplicate among ``texts``: indexed, similarity (of the nearest)."""
         best = pl.DataFrame(schema={"indexed": pl.Int64, "similarity": pl.Float64})
         for start in range(0, len(texts), _AT_ONCE):
-            found = self.near(texts[start : start + _AT_ONCE]).select("indexed", "similarity")
+            found = self.near(texts[start : start + _AT_ONCE], active).select("indexed", "similarity")
             best = pl.concat([best, found]).group_by("indexed").agg(pl.col("similarity").max())
         return best.sort("indexed")
 

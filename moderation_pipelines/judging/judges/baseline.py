@@ -42,6 +42,7 @@ class TrainingSet:
     policy: Policy
     texts: tuple[str, ...]
     labels: tuple[str, ...]
+    hashes: tuple[str, ...]
     item_ids: tuple[str, ...]
     digest: str
 
@@ -77,7 +78,8 @@ def training_set(items: pl.DataFrame, policy: Policy) -> TrainingSet:
     for text_hash, label in rows.select("text_sha256", "label").iter_rows():
         digest.update(f"{text_hash}\x1f{label}\x1e".encode())
     ids = items.join(rows, on="text_sha256", how="semi")["item_id"].unique().sort()
-    return TrainingSet(policy, tuple(rows["text"]), tuple(rows["label"]), tuple(ids), digest.hexdigest())
+    texts, labels, hashes = (tuple(rows[c]) for c in ("text", "label", "text_sha256"))
+    return TrainingSet(policy, texts, labels, hashes, tuple(ids), digest.hexdigest())
 
 
 class BaselineModel:
@@ -215,7 +217,7 @@ class Baseline(JudgeKind):
     def learnt(self, task: ScoringTask) -> list[Learnt]:
         assert isinstance(task, BaselineTask)
         assert task.training is not None
-        return [Learnt("trained", task.training.texts, task.training.item_ids)]
+        return [Learnt("trained", task.training.texts, task.training.hashes, task.training.item_ids)]
 
     def asked(self, task: ScoringTask) -> str:
         return BASELINE
