@@ -20,7 +20,7 @@ from moderation_pipelines.foundation.settings import Settings
 from moderation_pipelines.ingest.tables import CONTENT, CONVERSIONS, DROPS, QUARANTINE
 from moderation_pipelines.judging.tables import SCORES
 from moderation_pipelines.metrics.tables import METRICS
-from moderation_pipelines.metrics.unlike import unlike_name
+from moderation_pipelines.metrics.unlike import UNLIKE, WORDS, unlike_name
 from moderation_pipelines.orchestration.stages import all_stages
 from moderation_pipelines.policies.policy import load_policies
 from moderation_pipelines.raters.tables import RATERS
@@ -196,6 +196,21 @@ def test_the_report_opens_offline_and_says_what_matters(line: Line) -> None:
     assert "## What to do next" in text
     validation = next(home.eval_sets.rglob("validation.html")).read_text()
     assert not re.search(r"""(?:src|href)\s*=\s*["']?(?:https?:)?//|@import|url\(""", validation)
+
+
+def test_report_and_terminal_lead_with_items_unlike_anything_learnt(line: Line) -> None:
+    home, done = line
+    metrics = Warehouse(home).scan(METRICS).filter(pl.col("metric") == "f1", pl.col("slice_value").is_null()).collect()
+    n = {(r["eval_set"], r["slice"]): r["n"] for r in metrics.to_dicts()}
+    assert n["scams", UNLIKE] < n["scams", "all"]
+    assert re.search(rf"scams v0001 +baseline-ngram † .* {n['scams', UNLIKE]} +0\n", done.stdout)
+    assert f"† {WORDS}" in done.stdout
+    html, markdown = (next(home.reports.rglob(f"report.{ending}")).read_text() for ending in ("html", "md"))
+    for text, second in ((html, "Not comparable"), (markdown, "not comparable")):
+        assert text.index(f"†: {WORDS}") < text.index("baseline-ngram †") < text.index(second)
+    row = next(x for x in markdown.splitlines() if x.startswith("| scams v0001 | baseline-ngram † | 0"))
+    assert f" | {n['scams', UNLIKE]} | " in row
+    assert "## What judges may have seen" in markdown
 
 
 def test_the_workbook_holds_the_tables(line: Line) -> None:

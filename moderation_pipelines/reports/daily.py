@@ -325,7 +325,7 @@ def _judge_charts(metrics: Sequence[Row]) -> list[Row]:
         several = len({r["judge_id"] for r in metrics}) > 1
         rows = [
             RangeRow(
-                f"{r['eval_set']}, {r['judge']}" if several else r["eval_set"],
+                f"{r['eval_set']}, {r['judge']}" if several else f"{r['eval_set']}{' †' if r['is_unlike'] else ''}",
                 m["value"],
                 m["ci_low"],
                 m["ci_high"],
