@@ -61,9 +61,9 @@ def leakage(warehouse: Warehouse, day: date) -> Section | None:
 
 
 _HOW = (
-    "Near-twins are texts whose sets of character 3-grams have a Jaccard similarity of 0.7 or more. A judge that "
-    "learnt near-twins of items is measured first on the items unlike anything it learnt. What the models behind judges were "
-    "trained on before is not known here."
+    "Near-twins are texts whose sets of character 3-grams have a Jaccard similarity of 0.7 or more. A judge that has "
+    "learnt near-twins of items is measured first on the items unlike anything it learnt. What the models behind "
+    "judges were trained on before is not known here."
 )
 
 
