@@ -19,8 +19,8 @@ from moderation_pipelines.foundation.home import Home
 from moderation_pipelines.foundation.settings import Settings
 from moderation_pipelines.ingest.tables import CONTENT, CONVERSIONS, DROPS, QUARANTINE
 from moderation_pipelines.judging.tables import SCORES
-from moderation_pipelines.metrics.tables import METRICS
-from moderation_pipelines.metrics.unlike import UNLIKE, WORDS, unlike_name
+from moderation_pipelines.metrics.tables import METRICS, UNLIKE, unlike_name
+from moderation_pipelines.metrics.unlike import WORDS
 from moderation_pipelines.orchestration.stages import all_stages
 from moderation_pipelines.policies.policy import load_policies
 from moderation_pipelines.raters.tables import RATERS

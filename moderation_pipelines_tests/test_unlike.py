@@ -14,7 +14,7 @@ from moderation_pipelines.eval_sets.release import Release, publish
 from moderation_pipelines.foundation.settings import Settings
 from moderation_pipelines.foundation.text import text_sha256
 from moderation_pipelines.ingest.tables import CONTENT, DROPS
-from moderation_pipelines.judging.judges.baseline import development_texts
+from moderation_pipelines.judging.judges.baseline import development_items
 from moderation_pipelines.judging.judges_file import JudgesFile
 from moderation_pipelines.judging.tasks import Asked, Learnt
 from moderation_pipelines.leakage import near_twins
@@ -24,9 +24,10 @@ from moderation_pipelines.leakage.tables import LEAKAGE, SEEN_ITEMS
 from moderation_pipelines.metrics.daily import metrics_table
 from moderation_pipelines.metrics.operating_points import operating_points_table
 from moderation_pipelines.metrics.pairs import compare_judges, compare_releases
-from moderation_pipelines.metrics.tables import COMPARISONS, METRICS, OPERATING_POINTS
-from moderation_pipelines.metrics.unlike import UNLIKE, Learners, leading, leading_items
+from moderation_pipelines.metrics.tables import COMPARISONS, METRICS, OPERATING_POINTS, UNLIKE
+from moderation_pipelines.metrics.unlike import Learners, leading, leading_items
 from moderation_pipelines.policies.policy import Policy
+from moderation_pipelines.similarity.near import TextIndex
 from moderation_pipelines.tables.checks import checked
 from moderation_pipelines.votes.tables import VOTES
 from moderation_pipelines_tests.conftest import DAY, SmallHome
@@ -120,15 +121,22 @@ def test_what_was_delivered_is_compared_once(
     task = Task("j", release, small.policies["harassment"], [learnt_as("trained", texts, tuple(learnt["item_id"]))])
     more = [{"item_id": i, "text_sha256": h} for i, h in learnt.select("item_id", "text_sha256").iter_rows()]
     keys, frames = keys_of(release, more), [content.select("item_id", "text", "text_sha256", "side")]
+    asked: list[int] = []
+    nearest = TextIndex.nearest
+    monkeypatch.setattr(TextIndex, "nearest", lambda i, t, *a: asked.append(len(t)) or nearest(i, t, *a))
     plain = leakage_tables([task], near_content(ReleasedTexts([release]), []), keys_of(release), DAY)  # type: ignore[list-item]
     once = leakage_tables([task], near_content(ReleasedTexts([release]), frames), keys, DAY)  # type: ignore[list-item]
     assert plain[1].height > 50
+    # Only what was never delivered was looked for a second time.
+    assert asked == [len(texts), 2]
+    asked.clear()
     assert [a.equals(b) for a, b in zip(once, plain, strict=True)] == [True, True]
     # Of texts with very many near-duplicates all that was learnt is compared.
     monkeypatch.setattr(near_twins, "ENOUGH", 3)
     crowded = near_content(ReleasedTexts([release]), frames)
     assert crowded.crowded.sum() > 50
     again = leakage_tables([task], crowded, keys, DAY)  # type: ignore[list-item]
+    assert sum(asked) >= len(texts)
     assert [a.equals(b) for a, b in zip(again, plain, strict=True)] == [True, True]
 
 
@@ -168,7 +176,7 @@ def test_the_baseline_is_not_trained_on_texts_of_the_eval_side(small: SmallHome)
     refresh(small)
     w, policy = small.warehouse, small.policies["harassment"]
     asked = Asked(small.home, small.policies, JudgesFile(), w.scan(CONSENSUS), w.scan(CONTENT))
-    training = development_texts(asked, policy)
+    training = development_items(asked, policy)
     sides = w.scan(CONTENT).collect()
     both = set(sides.filter(side="eval")["text_sha256"]) & set(sides.filter(side="development")["text_sha256"])
     assert len(both) > 20
@@ -260,7 +268,10 @@ def test_judges_are_compared_on_what_neither_learnt(release: Release) -> None:
     row = rows.filter(slice=UNLIKE, metric="accuracy").to_dicts()[0]
     # Without the first sixty only the second errs, ten times.
     assert (row["n"], row["value_a"], row["n_only_a"], row["n_only_b"]) == (len(ids) - 60, 1.0, 10, 0)
-    assert UNLIKE not in compare_judges(scores, release, "a", "b", 100, Learners.none())["slice"]
+    assert (
+        UNLIKE
+        not in compare_judges(scores, release, "a", "b", 100, Learners(LEAKAGE.empty(), SEEN_ITEMS.empty()))["slice"]
+    )
     twice = compare_releases(scores, release, release, "b", 100, learners)
     assert twice.filter(slice=UNLIKE, metric="accuracy")["n"][0] == len(ids) - 20
 

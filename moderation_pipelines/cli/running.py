@@ -135,8 +135,8 @@ def _print_results(home: Home, day: date) -> None:
     from moderation_pipelines.agreement.tables import AGREEMENT
     from moderation_pipelines.consensus.labels import chosen_methods
     from moderation_pipelines.consensus.tables import CONSENSUS_METHODS
-    from moderation_pipelines.metrics.tables import METRICS
-    from moderation_pipelines.metrics.unlike import UNLIKE, WORDS, leading
+    from moderation_pipelines.metrics.tables import METRICS, UNLIKE
+    from moderation_pipelines.metrics.unlike import WORDS, leading
     from moderation_pipelines.rendering.pages import decimal, span
     from moderation_pipelines.tables.warehouse import Warehouse
 

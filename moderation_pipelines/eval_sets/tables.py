@@ -39,9 +39,10 @@ EVAL_SET_ITEMS = Table(
         "weight": number("items of the frame it stands for: 1 / inclusion_probability", minimum=1, unit="items"),
         "text_sha256": text("SHA-256 of the normalised text"),
         "side_key": text(
-            "what decided its side and what items hang together by, as in content; null where the text did",
+            "what decided its side, as in content: items that share it are clustered; null where the text did",
             nullable=True,
             added=True,
+            about="author",
         ),
     },
     daily=False,

@@ -19,8 +19,8 @@ ALL_READ = Check(DROPS.name, "every_file_could_be_read", "No file was rejected, 
 KEYED = Check(
     CONTENT.name,
     "items_are_divided_by_their_key",
-    "Every item has the key the home's items are divided by, none keeps a side it had by another, and no key holds "
-    "half of a hundred items or more.",
+    "Every item is on the side of its key, has the key the home's items are divided by, and keeps no side it had by "
+    "another; no key holds half of a hundred items or more.",
     "warning",
 )
 
@@ -49,7 +49,7 @@ def build(days: Days) -> list[Any]:
             return
         yield ACCOUNTING.result(rows_out == totals["rows"], **counts)
         yield ALL_READ.result(not done.rejected, **{f.place: str(f.why) for f in done.rejected})
-        found = keyed_items(run.warehouse, run.date)
+        found = keyed_items(run.warehouse, run.date, run.settings.eval_share)
         yield KEYED.result(not found.wrong, "; ".join(found.wrong) or None, **found.counts)
 
     return [tables_asset(days, tables, ingest, reads, checks=(ACCOUNTING, ALL_READ, KEYED), name="ingest")]

@@ -44,10 +44,10 @@ def assigned_clusters(
 ) -> Assigned:
     """The cluster of every text of a day. ``texts``: text_sha256 (unique), text, item_id (the least that has it).
 
-    A text that was seen before stays where it is. Another joins the cluster of its nearest near-duplicate of earlier
-    days; else that of the day's text it is nearest to that has joined one; else the day's texts that hang together are
-    a new cluster, whose key is the hash of its first member's text by item id. A text with near-duplicates on the other
-    side is a bridge: it is marked, and stays.
+    A text that was seen before stays where it is. Another joins the cluster of its nearest near-duplicate of days that
+    were read before; else that of the day's text it is nearest to that has joined one; the day's texts that are left
+    are clusters by themselves, each with the hash of its first member's text by item id as key. A text with
+    near-duplicates on the other side is a bridge: it is marked, and stays.
     """
     history = warehouse.scan(NEAR_DUPLICATE_CLUSTERS)
     known = history.join(texts.lazy().select("text_sha256"), on="text_sha256", how="semi").collect(engine="streaming")
@@ -88,7 +88,7 @@ def assigned_clusters(
 def _near_before(
     new: pl.DataFrame, grams: Grams, bands: Codes, history: pl.LazyFrame, warehouse: Warehouse
 ) -> pl.DataFrame:
-    """Near-duplicates of new texts among those of earlier days: row, key, similarity."""
+    """Near-duplicates of new texts among those of days read before: row, key, similarity."""
     empty = pl.DataFrame(schema={"row": pl.UInt32, "key": pl.String, "similarity": pl.Float64})
     if new.is_empty():
         return empty

@@ -154,6 +154,7 @@ def stage_file(
 ) -> FileResult:
     """First pass over one file: rows through the rules into staging. A rejected file leaves nothing behind.
 
+    ``sides``: how items are divided, by text without it.
     What no rule foresaw rejects the file too: one odd file never costs a day. Raises :class:`UserError` for a file that
     takes longer than the bounds allow: it is no fault of the file alone.
     """
@@ -377,7 +378,8 @@ def ingest_day(
     made_from: Mapping[str, str] | None = None,
     broken: Collection[str] = (),
 ) -> DayIngest:
-    """Read every delivered file of a day and replace the day's rows in content, votes, quarantine and drops.
+    """Read every delivered file of a day and replace the day's rows in the tables of ingestion. Where items are divided
+    by near-duplicate clusters days are read one at a time.
 
     A day without files writes empty tables. Raises :class:`ReadFailure` when the landing zone cannot be read, and
     :class:`AccountingError` if rows in and rows out ever differ, before anything is published. ``made_from``: versions

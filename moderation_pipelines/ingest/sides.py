@@ -85,13 +85,15 @@ def pinned_side_by(home: Home) -> SideBy | None:
         stored = file.read_text().strip()
         known = next((by for by in SIDE_BY if by == stored), None)
         if known is None:
-            raise UserError(f"{home.relative(file)} names no key that items can be divided by; restore it from a copy")
+            raise UserError(
+                f"{home.relative(file)} names no key that items can be divided by; restore it from a backup"
+            )
         return known
     warehouse = Warehouse(home)
     if not warehouse.scan(SIDES).head(1).collect().is_empty():
         raise UserError(
             f"{home.relative(file)} is gone, and items of this home were divided by another key than their text; "
-            "restore it from a copy"
+            "restore it from a backup"
         )
     return BY_TEXT if store.is_file(home.warehouse / _SHARE) or warehouse.days(CONTENT) else None
 
@@ -111,7 +113,8 @@ def home_problems(home: Home) -> list[Problem]:
     try:
         pinned = pinned_side_by(home)
     except UserError as error:
-        return [Problem(home.relative(home.warehouse / _BY), None, str(error))]
+        file = home.relative(home.warehouse / _BY)
+        return [Problem(file, None, str(error).removeprefix(file).strip())]
     try:
         why = side_by_changed(stated_side_by(home), pinned)
     except UserError:
@@ -128,24 +131,34 @@ class Keyed:
     wrong: list[str]
 
 
-def keyed_items(warehouse: Warehouse, day: date) -> Keyed:
-    """Items of a day without the key of the home, those that keep a side they had by another, and the largest key.
-    Nothing to count where items are divided by their text or by clusters of texts."""
+def keyed_items(warehouse: Warehouse, day: date, eval_share: float) -> Keyed:
+    """Items of a day: those that are not on the side of their key; and, where items are divided by a key, those without
+    it, those that keep a side they had by another, and the largest key."""
     by = pinned_side_by(warehouse.home) or BY_TEXT
-    if by in (BY_TEXT, BY_CLUSTER):
-        return Keyed({}, [])
-    items = warehouse.scan(CONTENT, [day]).select("side_key", value=by).collect()
-    own = [None if v is None else side_key(by, v) for v in items["value"]]
-    kept = items.filter(~pl.col("side_key").eq_missing(pl.Series(own, dtype=pl.String))).height
-    without = items["value"].null_count()
+    by_value = by not in (BY_TEXT, BY_CLUSTER)
+    columns = ["side_key", "text_sha256", "side", *([by] if by_value else [])]
+    items = warehouse.scan(CONTENT, [day]).select(columns).collect()
+    right = sides(items["side_key"].fill_null(items["text_sha256"]), eval_share)
+    astray = items.filter(pl.col("side") != right).height
+    counts, wrong = {"items": items.height, "not on the side of their key": astray}, []
+    if astray:
+        wrong.append(f"{astray:,} of {items.height:,} items are not on the side of their key")
+    if not by_value:
+        return Keyed(counts, wrong)
+    own = pl.Series([None if v is None else side_key(by, v) for v in items[by]], dtype=pl.String)
+    kept = items.filter(~pl.col("side_key").eq_missing(own)).height
+    without = items.filter(pl.col(by).is_null() & pl.col("side_key").is_null()).height
     largest = int(items.drop_nulls("side_key").group_by("side_key").len()["len"].max() or 0)  # type: ignore[arg-type]
-    wrong = [f"{without:,} of {items.height:,} items have no {by} and are divided by their text"] if without else []
+    if without:
+        wrong.append(
+            f"{without:,} of {items.height:,} items have no {by} and are divided by their text; deliver it with the "
+            "first file that has the item"
+        )
     if kept:
         wrong.append(
-            f"{kept:,} of {items.height:,} items keep the side they had by another {by}: items never change sides"
+            f"{kept:,} of {items.height:,} items keep the side they first had though their {by} is another now: items "
+            "never change sides"
         )
     if items.height >= MANY_ITEMS and largest * 2 >= items.height:
         wrong.append(f"one {by} holds {largest:,} of {items.height:,} items, all on one side")
-    return Keyed(
-        {"items": items.height, "without the key": without, "kept": kept, "of the largest key": largest}, wrong
-    )
+    return Keyed({**counts, "without the key": without, "kept": kept, "of the largest key": largest}, wrong)

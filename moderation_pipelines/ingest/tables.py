@@ -123,6 +123,7 @@ CONTENT = Table(
             "its own text did",
             nullable=True,
             added=True,
+            about="author",
         ),
         "side": text("side of the item, from side_key, else text_sha256; it never changes", one_of=BOTH_SIDES),
         "extra": EXTRA,
@@ -137,7 +138,10 @@ SIDES = Table(
     "one key first seen on the day, and the side of everything that has it; none where items are divided by their text",
     ("key",),
     {
-        "key": text("side_key of content: hash of a value of the home's side_by, or of the text a cluster began with"),
+        "key": text(
+            "side_key of content: hash of a value of the home's side_by, or of the text a cluster began with",
+            about="author",
+        ),
         "side": text("side of every item with the key, for good", one_of=BOTH_SIDES),
         "first_seen": day("day it was first seen"),
         "first_item_id": text("least id of the items that had it on that day", about="item"),
@@ -154,7 +158,10 @@ NEAR_DUPLICATE_CLUSTERS = Table(
         "key": text("key of the cluster: hash of the text it began with"),
         "side": text("side of the cluster", one_of=BOTH_SIDES),
         "is_bridge": flag("whether it had a near-duplicate on the other side when it came: it is not moved"),
-        "bands": Column(pl.List(pl.UInt64()), "MinHash bands that near-duplicates share"),
+        "bands": Column(
+            pl.List(pl.UInt64()),
+            "32 MinHash band hashes of the text; near-duplicates have some in common; of no meaning for a text without visible characters",
+        ),
         "made_by": text("method of the bands; those of another are made again from the texts"),
         "drop_date": DELIVERED,
     },

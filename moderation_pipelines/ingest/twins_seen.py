@@ -42,7 +42,7 @@ def near_twins_note(home: Home, settings: Settings) -> str | None:
         return None
     rows = _stored(home) if pinned is not None else _delivered(home, settings)
     if by != BY_TEXT:
-        return _of_key(rows, by)
+        return _of_key(rows, by, pinned is not None)
     if rows.height < _MIN_TEXTS:
         return None
     pairs = near_pairs(rows["text"].to_list())
@@ -57,7 +57,7 @@ def near_twins_note(home: Home, settings: Settings) -> str | None:
         f"{n_with / rows.height:.0%} ({interval.low:.0%} to {interval.high:.0%}) of the first {rows.height:,} "
         f"different texts have near-twins among them{groups}; divided by text these fall on both sides"
     )
-    keeps = "keeps them together, but for clusters that meet later"
+    keeps = "keeps them together, except clusters that a later text connects"
     if key != BY_CLUSTER:
         keeps = f"keeps {_kept(rows, pairs, key):.0%} of {pairs.height:,} pairs of near-twins together"
     if pinned is None:
@@ -68,15 +68,16 @@ def near_twins_note(home: Home, settings: Settings) -> str | None:
     )
 
 
-def _of_key(rows: pl.DataFrame, by: str) -> str | None:
+def _of_key(rows: pl.DataFrame, by: str, is_fixed: bool) -> str | None:
     """What is odd about the key items are divided by: it is not there, or holds most of them. None if nothing is."""
     without = rows[by].null_count()
     most = rows[by].drop_nulls().value_counts()["count"].max()
     of = f"of the first {rows.height:,} different texts"
+    other = "a new home may have another key" if is_fixed else "choose another key before the first run"
     if without > (1 - MOST) * rows.height:
-        return f"{without:,} {of} have no {by}, what items are divided by; their text divides them"
+        return f"side_by is {by}, but {without:,} {of} have none and are divided by their text; deliver it, or {other}"
     if rows.height >= _MIN_TEXTS and isinstance(most, int) and most >= HALF * rows.height:
-        return f"one {by}, what items are divided by, holds {most:,} {of}: all of them are on one side"
+        return f"side_by is {by}, but one {by} holds {most:,} {of}, all of them on one side; {other}"
     return None
 
 

@@ -50,7 +50,7 @@ class Asked:
 @dataclass(frozen=True)
 class Learnt:
     """What of this home a judge learnt something from. ``hashes``: text_sha256 of each text; ``item_ids``: of the items
-    that have these texts."""
+    that have these texts, empty for an example without one."""
 
     used_as: Literal["trained", "shown", "calibrated"]
     texts: tuple[str, ...]

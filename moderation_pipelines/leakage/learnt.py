@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Sequence
 from datetime import date
 
 import polars as pl
@@ -93,18 +93,13 @@ def _measures(mine: pl.DataFrame, n_learnt: int, theirs: pl.DataFrame) -> Iterat
         known = theirs[key].drop_nulls().unique()
         with_one = mine[key].drop_nulls()
         shared = int(with_one.is_in(known.implode()).sum())
-        unknown = None if len(known) else f"nothing it learnt has {_NAMED[key]}"
+        unknown = None if len(known) else f"nothing the judge learnt has a known {key}"
+        if not len(with_one) and unknown is None:
+            unknown = f"no item of the release has a known {key}"
         yield _row(measure, n_learnt, len(with_one), shared, unknown)
 
 
-_NAMED: Mapping[str, str] = {
-    "author_key": "a known author", "conversation_id": "a known conversation", "group_key": "a known group"
-}  # fmt: skip
-
-
 def _row(measure: str, n_learnt: int, n: int, n_shared: int, unknown: str | None = None) -> Row:
-    if not n and unknown is None:
-        unknown = "no item of the release has one"
     interval = wilson_interval(n_shared, n) if unknown is None else None
     return {
         "measure": measure,

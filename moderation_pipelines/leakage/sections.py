@@ -16,7 +16,7 @@ from moderation_pipelines.tables.warehouse import Warehouse
 
 _SHARES = {
     "exact": "text",
-    "near_duplicate": "text, or nearly",
+    "near_duplicate": "or near-duplicate text",
     "same_author": "author",
     "same_conversation": "conversation",
     "same_group": "group",
@@ -33,7 +33,7 @@ def leakage(warehouse: Warehouse, day: date) -> Section | None:
     blocks: list[Block] = [Note("leakage_how", _HOW)]
     judges = _judges(warehouse, day, [(r.name, r.version) for r in releases])
     if judges:
-        columns = ("eval set", "judge", "it was", "different texts", *(f"same {s}" for s in _SHARES.values()), "items")
+        columns = ("eval set", "judge", "used as", "different texts", *(f"same {s}" for s in _SHARES.values()), "items")
         blocks.append(Grid("learnt", columns, judges, "What judges learnt. Share of the set's items, 95 % interval."))
     else:
         blocks.append(Note("learnt_nothing", "No judge learnt anything of this home."))
@@ -61,9 +61,9 @@ def leakage(warehouse: Warehouse, day: date) -> Section | None:
 
 
 _HOW = (
-    "Near-twins are texts whose sets of character 3-grams have a Jaccard similarity of 0.7 or more. A judge that has "
-    "learnt near-twins of items is measured first on the items unlike anything it learnt. What the models behind "
-    "judges were trained on before is not known here."
+    "Near-twins are items whose texts are near-duplicates: their sets of character 3-grams have a Jaccard similarity "
+    "of 0.7 or more. A judge that learnt anything of this home is measured first on the items unlike anything it "
+    "learnt. What the models behind judges were trained on before is not known here."
 )
 
 
@@ -83,6 +83,6 @@ def _judges(warehouse: Warehouse, day: date, current: list[tuple[str, str]]) -> 
                 else f"{decimal(r['share'], 2)} ({span(r['ci_low'], r['ci_high'], 2)})"
             )
             shares.append(said if r["n"] == by["exact"]["n"] or r["share"] is None else f"{said} of {r['n']:,}")
-        how = {"trained": "trained on", "shown": "shown", "calibrated": "calibrated on"}[str(used_as)]
-        out.append((f"{name} {version}", str(judge), how, by["exact"]["n_learnt"], *shares, by["exact"]["n"]))
+        exact = by["exact"]
+        out.append((f"{name} {version}", str(judge), str(used_as), exact["n_learnt"], *shares, exact["n"]))
     return out

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from moderation_pipelines.ingest.tables import BOTH_SIDES
 from moderation_pipelines.tables.column import count, flag, share, text
 from moderation_pipelines.tables.table import Table
 from moderation_pipelines.tables.vocabulary import (
@@ -34,11 +35,12 @@ NEAR_TWINS = Table(
         "version": VERSION,
         "policy": POLICY,
         "item_id": ITEM_ID,
-        "side": text("side of the near-twins", one_of=("eval", "development")),
+        "side": text("side of the near-twins", one_of=BOTH_SIDES),
         "similarity": _SIMILARITY,
         "twin_id": text("id of the nearest", about="item"),
         "n_twins": count(
-            "different texts among them, items delivered up to the day; past 1,000 no more are looked for", unit="texts"
+            "different texts of the near-twins among items delivered up to the day; no more are looked for once there are 1,000",
+            unit="texts",
         ),
         "drop_date": _DAY,
     },
@@ -83,11 +85,11 @@ LEAKAGE = Table(
         ),
         "n_learnt": count("different texts the judge learnt", unit="texts"),
         "n": count(
-            "items of the release of which it can be told: for author, conversation and group those that have one",
+            "items of the release; for author, conversation and group those that have the key",
             unit="items",
         ),
         "n_shared": count("of them those that share it", unit="items"),
-        "share": share("n_shared / n, unweighted; null without n, or where of nothing the judge learnt it is known"),
+        "share": share("n_shared / n, unweighted; null where n is 0, or nothing the judge learnt has the key"),
         "ci_low": low_share("95 % Wilson interval"),
         "ci_high": high_share("95 % Wilson interval"),
         "note": NOTE,

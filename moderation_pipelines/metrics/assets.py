@@ -14,9 +14,9 @@ from moderation_pipelines.metrics.daily import metrics_table
 from moderation_pipelines.metrics.expectations import audit_metrics, metrics_expectations
 from moderation_pipelines.metrics.operating_points import operating_points_table
 from moderation_pipelines.metrics.pairs import comparisons_table
-from moderation_pipelines.metrics.tables import COMPARISONS, JUDGE_VALIDITY, METRICS, OPERATING_POINTS
+from moderation_pipelines.metrics.tables import COMPARISONS, JUDGE_VALIDITY, METRICS, OPERATING_POINTS, UNLIKE
 from moderation_pipelines.metrics.thresholds import MetricsThresholds
-from moderation_pipelines.metrics.unlike import UNLIKE, WORDS, Learners, leading, leading_items
+from moderation_pipelines.metrics.unlike import WORDS, Learners, leading, leading_items
 from moderation_pipelines.metrics.validity import judge_validity_table
 from moderation_pipelines.policies.policy import Costs, usable_policies
 from moderation_pipelines.votes.tables import VOTES

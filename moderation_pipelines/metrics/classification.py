@@ -11,7 +11,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from moderation_pipelines.stats.arrays import FloatArray
+from moderation_pipelines.stats.arrays import FloatArray, IntArray, weighted_sums
 from moderation_pipelines.stats.calibration import BINS, bin_of
 
 
@@ -26,6 +26,16 @@ def confusion_sums(weights: FloatArray, truth: FloatArray, flagged: FloatArray) 
     positive = weights * truth
     tp, fn = positive @ flagged, positive @ (1 - flagged)
     return {"tp": tp, "fp": weights @ flagged - tp, "fn": fn, "tn": weights @ (1 - flagged) - fn}
+
+
+def sums_without_each(
+    truth: FloatArray, flagged: FloatArray, weight: FloatArray, unit: IntArray
+) -> dict[str, FloatArray]:
+    """Confusion sums with each unit of items (codes from 0) left out in turn."""
+    n, fine, passed = int(unit.max(initial=-1)) + 1, 1 - truth, 1 - flagged
+    cells = {"tp": truth * flagged, "fn": truth * passed, "fp": fine * flagged, "tn": fine * passed}
+    parts = {k: weighted_sums(unit, weight * v, n) for k, v in cells.items()}
+    return {k: np.maximum(v.sum() - v, 0.0) for k, v in parts.items()}
 
 
 @dataclass(frozen=True)

@@ -1,4 +1,4 @@
-"""Intervals of metrics where items hang together: those of independent items, widened by the design effect."""
+"""Intervals of metrics of clustered items: those of independent items, widened by the design effect."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from dataclasses import replace
 
 import numpy as np
 
-from moderation_pipelines.metrics.classification import confusion_sums
+from moderation_pipelines.metrics.classification import sums_without_each
 from moderation_pipelines.metrics.costs import EXPECTED_COST, cost_per_item
 from moderation_pipelines.metrics.metric import (
     METRIC_KINDS,
@@ -19,7 +19,7 @@ from moderation_pipelines.metrics.metric import (
 )
 from moderation_pipelines.metrics.scored import Scored
 from moderation_pipelines.policies.policy import Costs
-from moderation_pipelines.stats.arrays import FloatArray, IntArray, weighted_sums
+from moderation_pipelines.stats.arrays import FloatArray, IntArray
 from moderation_pipelines.stats.clusters import MIN_CLUSTERS, DesignEffect, design_effect, widened
 from moderation_pipelines.stats.intervals import UNDEFINED, Z95, Interval
 
@@ -31,7 +31,7 @@ MAX_ITEMS = 1_500
 
 
 def clustered_rows(rows: list[Row], scored: Scored, costs: Costs | None) -> list[Row]:
-    """Rows of ``slice_metrics`` for items that hang together: intervals widened, n_effective lowered, design_effect
+    """Rows of ``slice_metrics`` for clustered items: intervals widened, n_effective lowered, design_effect
     stated. No interval where the items of a metric are in fewer than ten clusters."""
     if scored.cluster is None:
         return [{**row, "design_effect": None} for row in rows]
@@ -95,7 +95,10 @@ def of_labels(name: str, items: Scored, costs: Costs | None = None) -> DesignEff
         assert found is not None
         measure, mask = found, denominator(known[name], items.judged)
     cluster, each = _codes(items), np.arange(len(items.truth))
-    return design_effect(measure(_without(items, each)), measure(_without(items, cluster)), items.weight, cluster, mask)
+    by_item, by_cluster = (
+        measure(sums_without_each(items.truth, items.flagged, items.weight, unit)) for unit in (each, cluster)
+    )
+    return design_effect(by_item, by_cluster, items.weight, cluster, mask)
 
 
 def _of_reference(name: str, items: Scored, interval: Interval) -> DesignEffect:
@@ -111,17 +114,6 @@ def _of_reference(name: str, items: Scored, interval: Interval) -> DesignEffect:
 def _codes(items: Scored) -> IntArray:
     assert items.cluster is not None
     return np.unique(items.cluster, return_inverse=True)[1].reshape(-1).astype(np.int64)
-
-
-def _without(items: Scored, unit: IntArray) -> Sums:
-    """Confusion sums with each unit left out in turn."""
-    n = int(unit.max(initial=-1)) + 1
-    whole = confusion_sums(items.weight[None, :], items.truth, items.flagged)
-    fine, passed = 1 - items.truth, 1 - items.flagged
-    cells = {
-        "tp": items.truth * items.flagged, "fn": items.truth * passed, "fp": fine * items.flagged, "tn": fine * passed
-    }  # fmt: skip
-    return {k: np.maximum(whole[k][0] - weighted_sums(unit, items.weight * v, n), 0.0) for k, v in cells.items()}
 
 
 def of_probabilities(metric: Metric, items: Scored) -> DesignEffect:

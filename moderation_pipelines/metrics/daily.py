@@ -21,8 +21,8 @@ from moderation_pipelines.eval_sets.release import Release
 from moderation_pipelines.metrics.clustered import clustered_rows
 from moderation_pipelines.metrics.scored import Scored
 from moderation_pipelines.metrics.slice import slice_metrics
-from moderation_pipelines.metrics.tables import CHOSEN_BY_LABEL, METRICS, SLICES
-from moderation_pipelines.metrics.unlike import UNLIKE, Learners, too_few, unlike_name
+from moderation_pipelines.metrics.tables import CHOSEN_BY_LABEL, METRICS, SLICES, UNLIKE, unlike_name
+from moderation_pipelines.metrics.unlike import Learners, too_few
 from moderation_pipelines.policies.policy import Costs
 from moderation_pipelines.stats.intervals import seed_from
 from moderation_pipelines.stats.shrinkage import shrunk_values
@@ -69,7 +69,7 @@ def metrics_table(
 
     Values are weighted to the sampling frame. Where all weights are equal rates have Wilson intervals, F1 and kappa
     a bootstrap by item; where they differ all of them have Beta draws. Probability metrics have their own intervals.
-    Where items hang together by the key of their side all intervals are widened by the design effect.
+    Where items are clustered by side_key all intervals are widened by the design effect.
     Items without a verdict are in no denominator but prevalence's, which is of the labels; their number and the
     worst-case bounds stand beside. ``weigh_missing``: instead the verdicts of a stratum stand for its missing ones.
     ``invalid`` names runs (judge, eval set, version) with too many of them, and why: their values are null with that
@@ -190,8 +190,7 @@ def _without_invalid(table: pl.DataFrame, invalid: Mapping[tuple[str, str, str],
 
 def sliced_items(release: Release) -> pl.DataFrame:
     """A release's items with what metrics need of them: item_id, violating, weight, p_label (probability that the item
-    violates; null where nothing says it), stratum, cluster (what items hang together by: the key of their side; null in
-    all rows where that is the text) and the columns of SLICES."""
+    violates; null where nothing says it), stratum, cluster (:func:`clusters_of`) and the columns of SLICES."""
     items = with_basis(release.items().lazy()).collect()
     return items.select(
         "item_id",
@@ -205,11 +204,12 @@ def sliced_items(release: Release) -> pl.DataFrame:
             pl.Series(violating_probability(items, release.violating_labels))
         ),
         stratum="stratum",
-        cluster=_cluster(items),
+        cluster=clusters_of(items),
     )
 
 
-def _cluster(items: pl.DataFrame) -> pl.Series:
+def clusters_of(items: pl.DataFrame) -> pl.Series:
+    """What items of a release are clustered by: their side_key, else the text; null for all where none has a key."""
     keys = items["side_key"]
     return keys if keys.null_count() == items.height else keys.fill_null(items["text_sha256"])
 

@@ -17,8 +17,8 @@ from moderation_pipelines.metrics.daily import ScoredSlice, scored_slices
 from moderation_pipelines.metrics.metric import METRIC_KINDS, denominator, of_sums
 from moderation_pipelines.metrics.scored import Scored
 from moderation_pipelines.metrics.slice import drawn_sums, estimated
-from moderation_pipelines.metrics.tables import OPERATING_POINTS
-from moderation_pipelines.metrics.unlike import UNLIKE, Learners
+from moderation_pipelines.metrics.tables import OPERATING_POINTS, UNLIKE
+from moderation_pipelines.metrics.unlike import Learners
 from moderation_pipelines.policies.policy import Costs
 from moderation_pipelines.stats.clusters import MIN_CLUSTERS
 from moderation_pipelines.stats.intervals import (

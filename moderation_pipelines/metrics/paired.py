@@ -6,7 +6,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from moderation_pipelines.metrics.classification import confusion_sums
+from moderation_pipelines.metrics.classification import confusion_sums, sums_without_each
 from moderation_pipelines.metrics.metric import of_sums
 from moderation_pipelines.stats.arrays import FloatArray, IntArray, weighted_sums
 from moderation_pipelines.stats.intervals import (
@@ -201,13 +201,7 @@ def _without_each(pair: Pair, clusters: np.ndarray | None) -> dict[str, FloatArr
     """The differences with one item, or one cluster, left out."""
     n = len(pair.truth)
     unit = np.arange(n) if clusters is None else np.unique(clusters, return_inverse=True)[1].reshape(-1)
-    n_units = int(unit.max()) + 1
-    found = []
-    for truth, flagged in pair.sides:
-        fine, passed = 1 - truth, 1 - flagged
-        cells = {"tp": truth * flagged, "fn": truth * passed, "fp": fine * flagged, "tn": fine * passed}
-        parts = {k: weighted_sums(unit, pair.weight * v, n_units) for k, v in cells.items()}
-        found.append(of_sums({k: np.maximum(v.sum() - v, 0.0) for k, v in parts.items()}))
+    found = [of_sums(sums_without_each(*side, pair.weight, unit)) for side in pair.sides]
     return {name: found[1][name] - found[0][name] for name in COMPARED}
 
 

@@ -12,8 +12,8 @@ import polars as pl
 from moderation_pipelines.eval_sets.release import Release
 from moderation_pipelines.metrics.daily import sliced_items, slices
 from moderation_pipelines.metrics.paired import Difference, paired_differences
-from moderation_pipelines.metrics.tables import CHOSEN_BY_LABEL, COMPARISONS, SLICES
-from moderation_pipelines.metrics.unlike import UNLIKE, Learners, too_few, unlike_name
+from moderation_pipelines.metrics.tables import CHOSEN_BY_LABEL, COMPARISONS, SLICES, UNLIKE, unlike_name
+from moderation_pipelines.metrics.unlike import Learners, too_few
 from moderation_pipelines.stats.arrays import FloatArray
 from moderation_pipelines.stats.intervals import UNDEFINED, seed_from
 from moderation_pipelines.stats.multiplicity import benjamini_hochberg
@@ -172,7 +172,7 @@ def _compared(joined: pl.DataFrame, named: Row, replicates: int, seen: pl.Series
 
 
 def _clusters(part: pl.DataFrame) -> np.ndarray | None:
-    """What items hang together by; None where each stands alone."""
+    """What items are clustered by; None where each stands alone."""
     keys = part["cluster"]
     return None if keys.null_count() or keys.n_unique() == part.height else keys.to_numpy()
 

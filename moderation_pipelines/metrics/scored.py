@@ -20,8 +20,8 @@ class Scored:
     """One slice as arrays, one entry per item. ``flagged`` and ``p`` are NaN where missing.
 
     ``stratum``: the stratum it was drawn from, None where strata are not known. ``strata_hold_labels``: whether they
-    are of one label each, so that their sizes in the frame fix the share violating. ``cluster``: what items hang
-    together by, None where each stands alone.
+    are of one label each, so that their sizes in the frame fix the share violating. ``cluster``: what items are
+    clustered by, None where each stands alone.
     """
 
     truth: FloatArray
@@ -36,7 +36,7 @@ class Scored:
     @staticmethod
     def of(frame: pl.DataFrame, strata_hold_labels: bool, strata_are_known: bool = True) -> Scored:
         """Columns violating, outcome, flagged, p_violating, weight, p_label, stratum, cluster (null in all rows where
-        items do not hang together)."""
+        items are not clustered)."""
         floats = frame.select(
             truth=pl.col("violating").cast(pl.Float64),
             flagged=pl.when(pl.col("outcome") == "verdict").then(pl.col("flagged").cast(pl.Float64)),

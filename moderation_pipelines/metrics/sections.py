@@ -7,8 +7,8 @@ from typing import Any
 
 import polars as pl
 
-from moderation_pipelines.metrics.tables import JUDGE_VALIDITY, OPERATING_POINTS
-from moderation_pipelines.metrics.unlike import UNLIKE, WORDS, leading_items
+from moderation_pipelines.metrics.tables import JUDGE_VALIDITY, OPERATING_POINTS, UNLIKE
+from moderation_pipelines.metrics.unlike import WORDS, leading_items
 from moderation_pipelines.rendering.pages import decimal, span
 from moderation_pipelines.rendering.section import Grid, Note, Section
 from moderation_pipelines.tables.warehouse import Warehouse
@@ -50,7 +50,7 @@ def judge_validity(warehouse: Warehouse, day: date) -> Section | None:
     return Section("judge_validity", "May a judge replace a rater?", blocks, (JUDGE_VALIDITY.name,))
 
 
-_DAGGER = f"Judges with †: on {WORDS}. "
+_DAGGER = f"†: on {WORDS}. "
 
 
 def _judge(row: dict[str, Any]) -> str:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from moderation_pipelines.metrics.unlike import UNLIKE, unlike_name
 from moderation_pipelines.tables.column import Column, count, estimate, flag, moment, share, text
 from moderation_pipelines.tables.table import Table
 from moderation_pipelines.tables.vocabulary import (
@@ -22,6 +21,14 @@ from moderation_pipelines.tables.vocabulary import (
 
 SLICES = ("locale", "surface", "severity", "label_confidence")
 CHOSEN_BY_LABEL = ("severity",)
+UNLIKE = "unlike_learnt"
+
+
+def unlike_name(slicing: str) -> str:
+    """The name of a slicing of the items unlike anything the judge learnt."""
+    return UNLIKE if slicing == "all" else f"{UNLIKE}_{slicing}"
+
+
 _UNLIKE = tuple(unlike_name(s) for s in ("all", *SLICES))
 _SLICE = text(
     "slicing the row belongs to; unlike_learnt and unlike_learnt_*: the same of the items unlike anything the judge learnt",
@@ -66,8 +73,9 @@ METRICS = Table(
             added=True,
         ),
         "design_effect": estimate(
-            "variance over that of as many independent items, from 1, where items hang together by the key of their side; "
-            "the interval is widened by it; null where they do not",
+            "variance over that of as many independent items, from 1 (prevalence: over the variance of its interval), where "
+            "items are clustered by side_key; the interval is widened by it and, for few clusters, by t; null where items "
+            "are not clustered and where the value is null",
             added=True,
             minimum=1,
         ),
@@ -113,7 +121,7 @@ COMPARISONS = Table(
         "ci_low": low("95 % interval of the difference"),
         "ci_high": high("95 % interval of the difference"),
         "interval": text(
-            "method of interval and p-value: draws of the joint cells by weight class, or jackknife over items, or over clusters where items hang together; null without one",
+            "method of interval and p-value: draws of the joint cells by weight class, or jackknife over items, or over clusters where items are clustered; null without one",
             nullable=True,
             added=True,
         ),
@@ -121,7 +129,7 @@ COMPARISONS = Table(
         "n_only_a": count("items only the first got right", unit="items"),
         "n_only_b": count("items only the second got right", unit="items"),
         "p_value": p_value(
-            "exact McNemar test on those two numbers where weights are equal, else by the method of the interval; metric accuracy only, else null"
+            "exact McNemar test on those two numbers where weights are equal and items are not clustered, else by the method of the interval; metric accuracy only, else null"
         ),
         "p_adjusted": p_value(
             "Benjamini-Hochberg over the pairs of judges and the slices of the release, all items and those unlike anything learnt apart; metric accuracy only, else null"
@@ -206,12 +214,14 @@ JUDGE_VALIDITY = Table(
         ),
         "advantage_low": low_share("95 % t interval over raters"),
         "advantage_high": high_share("95 % t interval over raters"),
-        "agreement": share("mean share of an item's votes that are the judge's label; null without items"),
-        "agreement_low": low_share("95 % t interval over items"),
-        "agreement_high": high_share("95 % t interval over items"),
-        "rater_agreement": share("mean share of pairs of votes on these items that agree; null without items"),
-        "rater_agreement_low": low_share("95 % t interval over items"),
-        "rater_agreement_high": high_share("95 % t interval over items"),
+        "agreement": share(
+            "mean share of an item's votes that are the judge's label; null without items, or with fewer than thirty unlike anything it learnt"
+        ),
+        "agreement_low": low_share("95 % t interval over items, or clusters of them"),
+        "agreement_high": high_share("95 % t interval over items, or clusters of them"),
+        "rater_agreement": share("mean share of pairs of votes on these items that agree; null with agreement"),
+        "rater_agreement_low": low_share("95 % t interval over items, or clusters of them"),
+        "rater_agreement_high": high_share("95 % t interval over items, or clusters of them"),
         "n_agreement": count("items with a verdict and two votes or more", unit="items"),
         "note": NOTE,
         "drop_date": SCORED_DAY.with_(meaning="day it was computed for"),

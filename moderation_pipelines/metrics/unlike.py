@@ -13,10 +13,9 @@ from dataclasses import dataclass
 import polars as pl
 
 from moderation_pipelines.eval_sets.release import Release
-from moderation_pipelines.leakage.tables import LEAKAGE, SEEN_ITEMS
+from moderation_pipelines.metrics.tables import UNLIKE
 
 MIN_LEFT = 30
-UNLIKE = "unlike_learnt"
 WORDS = "items unlike anything it learnt"
 _KEY = ("judge_id", "eval_set", "version")
 
@@ -26,16 +25,11 @@ class Learners:
     """Which judges learnt something of this home, and what of releases: the text or a near-twin of an item, or another
     item of its group.
 
-    Rows of ``leakage`` and ``seen_items`` of one day.
+    Rows of ``leakage`` and ``seen_items``, of one day or several: what was learnt on any of them counts.
     """
 
     leakage: pl.DataFrame
     seen_items: pl.DataFrame
-
-    @staticmethod
-    def none() -> Learners:
-        """No judge learnt anything."""
-        return Learners(LEAKAGE.empty(), SEEN_ITEMS.empty())
 
     def seen(self, judges: Collection[str], release: Release) -> pl.Series | None:
         """Ids of the items of a release like something one of the judges learnt; None if none learnt anything."""
@@ -57,11 +51,6 @@ class Learners:
             pl.col("eval_set") == release.name,
             pl.col("version") == release.version,
         )
-
-
-def unlike_name(slicing: str) -> str:
-    """The name of a slicing of the items unlike anything the judge learnt."""
-    return UNLIKE if slicing == "all" else f"{UNLIKE}_{slicing}"
 
 
 def too_few(n: int, who: str = "it") -> str | None:

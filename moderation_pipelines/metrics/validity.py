@@ -10,8 +10,9 @@ import numpy as np
 import polars as pl
 
 from moderation_pipelines.eval_sets.release import Release
-from moderation_pipelines.metrics.tables import JUDGE_VALIDITY
-from moderation_pipelines.metrics.unlike import UNLIKE, Learners, too_few
+from moderation_pipelines.metrics.daily import clusters_of
+from moderation_pipelines.metrics.tables import JUDGE_VALIDITY, UNLIKE
+from moderation_pipelines.metrics.unlike import Learners, too_few
 from moderation_pipelines.policies.policy import Policies, Policy
 from moderation_pipelines.stats.arrays import FloatArray, IntArray
 from moderation_pipelines.stats.clusters import MIN_CLUSTERS, cluster_mean
@@ -70,7 +71,7 @@ def replacement_test(
     with the others (share equal; of ordered labels minus the root mean square distance in ranks)? A rater with 30
     such items is tested: is the share of items on which the judge does at least as well, minus the share on which the
     rater does, above minus ``margin`` (one-sided t), at a false discovery rate of .05 (Benjamini-Yekutieli)?
-    ``cluster``: what items hang together by; standard errors are by it, and thirty clusters are needed.
+    ``cluster``: what items are clustered by; standard errors are by it, and thirty clusters are needed.
     Source: Calderon, Reichart & Dror (2025), The Alternative Annotator Test for LLM-as-a-Judge, ACL.
     """
     cluster = np.arange(len(judged)) if cluster is None else cluster
@@ -189,8 +190,8 @@ def _of_policy(
     columns = ("item_id", "locale", "side_key", "text_sha256")
     items = pl.concat([r.items().select(columns) for r in releases]).unique("item_id").sort("item_id")
     items = items.with_row_index("item")
-    by_key = items["side_key"].null_count() < items.height
-    keys = items["side_key"].fill_null(items["text_sha256"]) if by_key else items["item_id"]
+    clusters = clusters_of(items)
+    keys = items["item_id"] if clusters.null_count() else clusters
     cluster = keys.rank("dense").cast(pl.Int64).to_numpy() - 1
     counted = counted_votes(window_votes(votes.filter(pl.col("policy") == policy.id), Policies([policy])))
     code = {label: k for k, label in enumerate(policy.label_ids)}
@@ -234,8 +235,8 @@ def _row(v: Validity) -> dict[str, object]:
     note = None
     if v.winning_rate is None:
         note = (
-            f"not tested: raters with {MIN_ITEMS} items that have a verdict and {MIN_OTHERS} other votes: {v.n_raters} "
-            f"of the {MIN_RATERS} needed"
+            f"not tested: raters with {MIN_ITEMS} items (or clusters of them) that have a verdict and {MIN_OTHERS} "
+            f"other votes: {v.n_raters} of the {MIN_RATERS} needed"
         )
     return {
         "winning_rate": v.winning_rate, "ci_low": v.interval.low, "ci_high": v.interval.high,

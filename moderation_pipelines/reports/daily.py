@@ -20,8 +20,8 @@ from moderation_pipelines.foundation.registry import resolve
 from moderation_pipelines.foundation.settings import Settings
 from moderation_pipelines.judging.judges_file import BASELINE
 from moderation_pipelines.metrics.daily import CONFIDENCE_ORDER
-from moderation_pipelines.metrics.tables import SLICES
-from moderation_pipelines.metrics.unlike import UNLIKE, WORDS, leading
+from moderation_pipelines.metrics.tables import SLICES, UNLIKE
+from moderation_pipelines.metrics.unlike import WORDS, leading
 from moderation_pipelines.policies.policy import Policies
 from moderation_pipelines.rendering.charts import RangeRow, agreement_matrix, confusion_chart, range_chart, stacked_bars
 from moderation_pipelines.rendering.pages import decimal, render, span
@@ -162,6 +162,8 @@ def page_values(data: ReportData) -> dict[str, Any]:
         "reliability_charts": _reliability_charts(data),
         "with_learnt": rows_of_all_items(data),
         "items_words": WORDS,
+        "learners": any(r["is_unlike"] for r in metrics),
+        "is_clustered": data.metrics["design_effect"].is_not_null().any(),
         "comparisons": leading(data.comparisons).to_dicts(),
         "different": different_slices(data.comparisons).to_dicts(),
         "raters": raters.head(SHOWN_RATERS).to_dicts(),

@@ -22,8 +22,8 @@ from moderation_pipelines.ingest.rule_words import conversion_words, rule_words
 from moderation_pipelines.ingest.tables import CONTENT, CONVERSIONS, DROPS, QUARANTINE
 from moderation_pipelines.judging.tables import JUDGE_RUNS, SCORES
 from moderation_pipelines.leakage.tables import LEAKAGE, SEEN_ITEMS
-from moderation_pipelines.metrics.tables import COMPARISONS, METRICS
-from moderation_pipelines.metrics.unlike import MIN_LEFT, UNLIKE, Learners, leading, unlike_name
+from moderation_pipelines.metrics.tables import COMPARISONS, METRICS, UNLIKE, unlike_name
+from moderation_pipelines.metrics.unlike import MIN_LEFT, Learners, leading
 from moderation_pipelines.policies.policy import Policies
 from moderation_pipelines.probes.tables import CANARIES, INJECTIONS
 from moderation_pipelines.probes.thresholds import ProbesThresholds

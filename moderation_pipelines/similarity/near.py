@@ -127,7 +127,7 @@ def shared_bands(bands: pl.DataFrame) -> pl.DataFrame:
 
 
 def components(n: int, first: IntArray, second: IntArray) -> IntArray:
-    """Code of the connected component of each of ``n`` things, by the pairs that hang together; that of the first
+    """Code of the connected component of each of ``n`` things, by pairs of them; that of the first
     member is its own place."""
     from scipy.sparse import coo_matrix
     from scipy.sparse.csgraph import connected_components

@@ -1,4 +1,4 @@
-"""Items that hang together, such as variants of one original: how much less they say than as many independent ones."""
+"""Clustered items, such as variants of one original: how much less they say than as many independent ones."""
 
 from __future__ import annotations
 
@@ -16,8 +16,8 @@ _TINY = 1e-24
 
 @dataclass(frozen=True)
 class DesignEffect:
-    """``value``: variance over that of as many independent items, from 1. ``n_clusters``: that the items are in.
-    ``by_item``: the variance of independent items."""
+    """``value``: variance over that of as many independent items, from 1. ``n_clusters``: number of clusters the items
+    are in. ``by_item``: the variance of independent items."""
 
     value: float
     n_clusters: int
@@ -44,10 +44,11 @@ def design_effect(
     ``without_item``, ``without_cluster``: the estimate with each item, or each cluster, left out (NaN where undefined).
     ``weight``, ``cluster`` (codes from 0): of all items; ``mask``: those the estimate rests on.
 
-    The likeness of items of a cluster (1: all alike, 0: independent) is estimated from clusters of two items or more by
-    their influence on the estimate, pulled by two clusters towards 1: a single error says nothing of whether errors
-    come together. With it the variance is 1 + likeness x (m - 1) times that of independent items, m being the weighted
-    size of a cluster; the plain ratio of the two jackknife variances counts where it is larger.
+    The intracluster correlation (1: all items of a cluster alike, 0: independent) is estimated from clusters of two
+    items or more by their influence on the estimate, pulled by two clusters towards 1: a single error says nothing of
+    whether errors come together. With it the variance is 1 + correlation x (m - 1) times that of independent items,
+    m being the weighted size of a cluster; the plain ratio of the two jackknife variances counts where it is larger.
+    1, in 0 clusters, without items.
     Sources: Kish (1965), Survey Sampling, section 5.4; Wolter (2007), Introduction to Variance Estimation, 2nd ed.,
     chapter 4 (jackknife by cluster). Measured: docs/simulations.md.
     """
@@ -61,13 +62,13 @@ def design_effect(
     sizes = np.bincount(cluster[mask], minlength=n)
     room = (sizes - 1) * squares
     several = sizes > 1
-    likeness, known = 1.0, 0.0
+    correlation, known = 1.0, 0.0
     if room[several].sum() > _TINY:
-        likeness = float((of_cluster[several] ** 2 - squares[several]).sum() / room[several].sum())
+        correlation = float((of_cluster[several] ** 2 - squares[several]).sum() / room[several].sum())
         known = float(room[several].sum() ** 2 / (room[several] ** 2).sum())
-    likeness = min(max((known * likeness + _PRIOR) / (known + _PRIOR), 0.0), 1.0)
+    correlation = min(max((known * correlation + _PRIOR) / (known + _PRIOR), 0.0), 1.0)
     plain = by_cluster / by_item if by_item > _TINY else 1.0
-    return DesignEffect(max(1.0, plain, 1 + likeness * (most - 1)), n_clusters, by_item)
+    return DesignEffect(max(1.0, plain, 1 + correlation * (most - 1)), n_clusters, by_item)
 
 
 def _influence(without: FloatArray) -> tuple[float, FloatArray]:
@@ -124,7 +125,8 @@ class Mean:
 
 
 def cluster_mean(x: FloatArray, cluster: IntArray) -> Mean:
-    """The mean of ``x`` with a standard error by cluster; of clusters of one the usual one. NaN below two clusters.
+    """The mean of ``x`` with a standard error by cluster; of clusters of one the usual one. Below two clusters
+    the standard error is NaN and there are 0 degrees of freedom.
 
     Source: Liang & Zeger (1986), Biometrika 73, 13-22, with the C / (C - 1) of Wolter (2007), section 6.11.
     """

@@ -204,7 +204,7 @@ class Baseline(JudgeKind):
             return [], []
         training = asked.once(
             ("baseline", policy.id),
-            lambda: training_set(development_texts(asked, policy), policy),
+            lambda: training_set(development_items(asked, policy), policy),
         )
         if training.why_not is not None:
             return [], [training.why_not]
@@ -240,7 +240,7 @@ class Baseline(JudgeKind):
         return BaselineTransport(task.training)
 
 
-def development_texts(asked: Asked, policy: Policy) -> pl.DataFrame:
+def development_items(asked: Asked, policy: Policy) -> pl.DataFrame:
     """Labelled items of the development side, without texts that also stand on the eval side: by another key than the
     text copies may stand on both."""
     mine, measured = (labelled_items(asked.consensus, asked.content, policy, s).collect() for s in (DEVELOPMENT, EVAL))
