@@ -413,7 +413,8 @@ Decided by: {methods}.
 ## How the items were drawn
 
 From the eval side only, by seeded hash (seed {m["seed"]}), by {", ".join(m["spec"]["stratify_by"]) or "nothing"}.
-Every row has its `inclusion_probability` and `weight`: an estimate for the frame needs the weights.
+Every row has its `inclusion_probability` and `weight`: an estimate for the frame needs the weights. Rows that share a
+`side_key` are clustered: intervals of independent items are too narrow for them.
 
 | stratum | in the frame | drawn |
 | --- | --- | --- |
