@@ -239,7 +239,7 @@ def drop(
 
 @app.command()
 def check(home: HomeOption = None) -> None:
-    """Check policies, prompts, examples, judges and eval-set specs: every mistake at once; and what to divide items by."""
+    """Every mistake in policies, prompts, examples, judges and eval-set specs at once; and what to divide items by."""
     import polars as pl
 
     from moderation_pipelines.eval_sets.specs import load_specs, unmet_locales
