@@ -136,6 +136,7 @@ def test_no_item_text_outside_the_places_for_it(line: Line) -> None:
     assert [t for t in texts if t in haystack] == []
 
 
+@pytest.mark.slow
 def test_a_second_run_asks_nothing_and_changes_nothing(line: Line, tmp_path: Path) -> None:
     home = Home(shutil.copytree(line[0].root, tmp_path / "again"))
     folders = ("data/warehouse", "data/reports")

@@ -215,8 +215,8 @@ def test_releases_of_one_day_are_kept_and_compared(old: SmallHome) -> None:
     ("file", "change"),
     [
         ("prompts/harassment/policy.yaml", ("scale: nominal", "scale: no")),
-        ("prompts/judges.yaml", ("model: m", "modell: m")),
-        ("prompts/harassment/v1.md", (None, "{{ nothing_known }}")),
+        pytest.param("prompts/judges.yaml", ("model: m", "modell: m"), marks=pytest.mark.slow),
+        pytest.param("prompts/harassment/v1.md", (None, "{{ nothing_known }}"), marks=pytest.mark.slow),
     ],
 )
 def test_what_cannot_be_asked_now_keeps_the_rows_it_has(
