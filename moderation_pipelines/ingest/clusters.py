@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from datetime import date
 
@@ -20,7 +20,7 @@ from moderation_pipelines.similarity.grams import (
     bands_version,
     grams_of,
 )
-from moderation_pipelines.similarity.near import NEAR, band_rows, components, pairs_among
+from moderation_pipelines.similarity.near import NEAR, band_rows, components, pairs_among, places_in_runs
 from moderation_pipelines.tables.warehouse import Warehouse
 
 OF_CLUSTER, AT_MOST = 3, 500
@@ -92,62 +92,67 @@ def _near_before(
     empty = pl.DataFrame(schema={"row": pl.UInt32, "key": pl.String, "similarity": pl.Float64})
     if new.is_empty():
         return empty
-    pairs = _candidates(band_rows(bands, grams.sizes > 0), history, warehouse)
-    if pairs.is_empty():
-        return empty
-    wanted = pairs.select("text_sha256").unique()
-    texts = (
-        warehouse.scan(CONTENT)
-        .select("text_sha256", "text")
-        .join(wanted.lazy(), on="text_sha256", how="semi")
-        .unique("text_sha256")
-        .collect(engine="streaming")
-        .sort("text_sha256")
-    )
-    pairs = pairs.join(texts.select("text_sha256").with_row_index("at"), on="text_sha256", how="left")
-    gone, there = pairs.filter(pl.col("at").is_null()), pairs.drop_nulls("at")
-    theirs = grams_of(texts["text"].to_list())
-    exact = GramMatrix(grams).similarities(theirs, there["at"].to_numpy().astype(np.int64), there["row"].to_numpy())
-    # A text that was withdrawn cannot be compared; a share s ** 4 of its bands is what a similarity of s shares.
-    estimated = (pl.col("n_shared") / BANDS).cast(pl.Float64).pow(1 / ROWS_OF_BAND)
-    near = pl.concat(
-        [
-            there.select("row", "key", similarity=pl.Series(exact, dtype=pl.Float64)),
-            gone.select("row", "key", similarity=estimated),
-        ]
-    ).filter(pl.col("similarity") >= NEAR)
-    return near.group_by("row", "key").agg(pl.col("similarity").max()).sort("row", "key")
-
-
-def _candidates(mine: pl.DataFrame, history: pl.LazyFrame, warehouse: Warehouse) -> pl.DataFrame:
-    """Earlier texts each new one is compared with: row, text_sha256, key, n_shared (bands).
-
-    Of a cluster that is crowded into one band three texts stand for it. Of more than 500 candidates those that share
-    the most bands are taken: near-duplicates share eight of 32 on average, others of one template fewer.
-    """
+    mine = band_rows(bands, grams.sizes > 0)
     earlier = (
         _with_current_bands(history, warehouse)
         .explode("bands")
         .rename({"bands": "band"})
         .join(mine.lazy().select("band").unique(), on="band", how="semi")
         .collect(engine="streaming")
-        .sort("band", "key", "text_sha256")
-        .filter(pl.int_range(pl.len()).over("band", "key") < OF_CLUSTER)
     )
+    named = earlier.select("text_sha256", "key").unique().sort("text_sha256").with_row_index("at")
+    texts = (
+        warehouse.scan(CONTENT)
+        .select("text_sha256", "text")
+        .join(named.lazy().select("text_sha256"), on="text_sha256", how="semi")
+        .unique("text_sha256")
+        .collect(engine="streaming")
+    )
+    placed = named.join(texts, on="text_sha256", how="left", maintain_order="left")
+    gone = placed["text"].is_null().to_numpy()
+    theirs = grams_of(placed["text"].fill_null("").to_list())
+    coded = earlier.join(named, on=["text_sha256", "key"]).select("band", "at", "key")
+    parts = [empty]
+    for pairs in _candidates(mine, coded):
+        at, row = (pairs[c].to_numpy().astype(np.int64) for c in ("at", "row"))
+        # A text that was withdrawn cannot be compared; a share s ** 4 of its bands is what a similarity of s shares.
+        estimated = (pairs["n_shared"].to_numpy() / BANDS) ** (1 / ROWS_OF_BAND)
+        (new_rows, mine_at), (old_rows, theirs_at) = (np.unique(x, return_inverse=True) for x in (row, at))
+        sets = GramMatrix(grams.some(new_rows))
+        exact = sets.similarities(sets.rows(theirs.some(old_rows)), theirs_at.reshape(-1), mine_at.reshape(-1))
+        similarity = np.where(gone[at], estimated, exact)
+        near = similarity >= NEAR
+        parts.append(
+            pl.DataFrame(
+                {"row": pairs["row"].filter(near), "key": named["key"][at[near]], "similarity": similarity[near]}
+            )
+        )
+    return pl.concat(parts).group_by("row", "key").agg(pl.col("similarity").max()).sort("row", "key")
+
+
+def _candidates(mine: pl.DataFrame, earlier: pl.DataFrame) -> Iterator[pl.DataFrame]:
+    """Earlier texts each new one is compared with, a bounded number at once: row, at (place of the text), n_shared
+    (bands).
+
+    ``mine``: band, row; ``earlier``: band, at, key. Of a cluster crowded into one band three texts stand for it. Of
+    more than 500 candidates those that share the most bands are taken: near-duplicates share eight of 32 on average,
+    others of one template fewer.
+    """
+    earlier = earlier.sort("band", "key", "at")
+    of_key = places_in_runs(earlier.select(pl.struct("band", "key").rle_id()).to_series().to_numpy())
+    earlier = earlier.drop("key").filter(pl.Series(of_key < OF_CLUSTER))
     sizes = earlier.group_by("band").agg(n=pl.len())
     expected = mine.join(sizes, on="band").group_by("row").agg(pl.col("n").sum()).sort("row")
     piece = (expected["n"].cum_sum() // _AT_ONCE).alias("piece")
-    parts = [pl.DataFrame(schema={"row": pl.UInt32, "text_sha256": pl.String, "key": pl.String, "n_shared": pl.UInt32})]
     for _, some in expected.with_columns(piece).group_by("piece", maintain_order=True):
         shared = (
             mine.join(some.select("row"), on="row", how="semi")
             .join(earlier, on="band")
-            .group_by("row", "text_sha256", "key")
-            .len()
-            .sort("row", "len", "text_sha256", descending=[False, True, False])
+            .group_by("row", "at")
+            .agg(n_shared=pl.len())
+            .sort("row", "n_shared", "at", descending=[False, True, False])
         )
-        parts.append(shared.filter(pl.int_range(pl.len()).over("row") < AT_MOST).rename({"len": "n_shared"}))
-    return pl.concat(parts)
+        yield shared.filter(pl.Series(places_in_runs(shared["row"].to_numpy()) < AT_MOST))
 
 
 def _with_current_bands(history: pl.LazyFrame, warehouse: Warehouse) -> pl.LazyFrame:

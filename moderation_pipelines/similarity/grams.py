@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 import polars as pl
@@ -40,12 +41,26 @@ class Grams:
     def n(self) -> int:
         return len(self.starts) - 1
 
+    def some(self, rows: IntArray) -> Grams:
+        """Those of some of the texts."""
+        sizes = self.sizes[rows]
+        starts = np.concatenate([[0], np.cumsum(sizes)]).astype(np.int64)
+        place = np.arange(starts[-1]) + np.repeat(self.starts[rows] - starts[:-1], sizes)
+        return Grams(self.codes[place], starts)
+
 
 def grams_of(texts: Sequence[str]) -> Grams:
     """The sets of 3-grams of the normalised texts; a text of one or two characters is one gram, shorter than others.
 
     Grams are the code points themselves, no hashes: two are equal only if the characters are.
     """
+    parts = [_grams_of(texts[k : k + _AT_ONCE]) for k in range(0, len(texts), _AT_ONCE)]
+    codes = np.concatenate([np.zeros(0, np.uint64), *(p.codes for p in parts)])
+    sizes = np.concatenate([np.zeros(0, np.int64), *(p.sizes for p in parts)])
+    return Grams(codes, np.concatenate([[0], np.cumsum(sizes)]).astype(np.int64))
+
+
+def _grams_of(texts: Sequence[str]) -> Grams:
     normal = [normalised_text(t) for t in texts]
     n_characters = np.array([len(t) for t in normal], np.int64)
     characters = np.frombuffer("".join(normal).encode("utf-32-le", "surrogatepass"), dtype=np.uint32) + np.uint32(1)
@@ -75,16 +90,18 @@ def bands_of(grams: Grams) -> Codes:
     """
     from rensa import RMinHash
 
-    if not grams.n:
-        return np.zeros((0, BANDS), np.uint64)
-    matrix = RMinHash.digest_matrix_from_flat_token_hashes(
-        grams.codes, grams.starts.astype(np.uint64), BANDS * ROWS_OF_BAND, _SEED
-    )
-    signatures = np.array(matrix.to_rows(), dtype=np.uint64).reshape(grams.n, BANDS, ROWS_OF_BAND)
-    with np.errstate(over="ignore"):
-        mixed = (signatures * _MIX).sum(axis=2, dtype=np.uint64)
-        mixed = (mixed ^ (mixed >> np.uint64(29))) * _LAST
-        return np.asarray(mixed ^ (np.arange(BANDS, dtype=np.uint64) * _OF_BAND))
+    parts = [np.zeros((0, BANDS), np.uint64)]
+    for start in range(0, grams.n, _AT_ONCE):
+        starts = grams.starts[start : start + _AT_ONCE + 1]
+        matrix = RMinHash.digest_matrix_from_flat_token_hashes(
+            grams.codes[starts[0] : starts[-1]], (starts - starts[0]).astype(np.uint64), BANDS * ROWS_OF_BAND, _SEED
+        )
+        signatures = np.array(matrix.to_rows(), dtype=np.uint64).reshape(-1, BANDS, ROWS_OF_BAND)
+        with np.errstate(over="ignore"):
+            mixed = (signatures * _MIX).sum(axis=2, dtype=np.uint64)
+            mixed = (mixed ^ (mixed >> np.uint64(29))) * _LAST
+            parts.append(mixed ^ (np.arange(BANDS, dtype=np.uint64) * _OF_BAND))
+    return np.concatenate(parts)
 
 
 def bands_version() -> str:
@@ -98,11 +115,11 @@ class GramMatrix:
     """Sets of grams as a sparse matrix, to count what pairs of them share."""
 
     def __init__(self, grams: Grams) -> None:
-        self.sizes = grams.sizes
         self._vocabulary = np.unique(grams.codes)
-        self._rows = self._matrix(grams)
+        self.mine = self.rows(grams)
 
-    def _matrix(self, grams: Grams) -> object:
+    def rows(self, grams: Grams) -> GramRows:
+        """Sets of grams as rows over the grams of these: others do not count for what they share."""
         from scipy.sparse import csr_matrix
 
         place = np.searchsorted(self._vocabulary, grams.codes)
@@ -110,18 +127,27 @@ class GramMatrix:
         known = self._vocabulary[place] == grams.codes if len(self._vocabulary) else np.zeros(len(place), bool)
         kept = np.concatenate([[0], np.cumsum(known)])[grams.starts]
         ones = np.ones(int(known.sum()), np.float32)
-        return csr_matrix((ones, place[known], kept), shape=(grams.n, max(len(self._vocabulary), 1)))
+        matrix = csr_matrix((ones, place[known], kept), shape=(grams.n, max(len(self._vocabulary), 1)))
+        return GramRows(matrix, grams.sizes)
 
-    def similarities(self, other: Grams, theirs: IntArray, mine: IntArray) -> FloatArray:
+    def similarities(self, other: GramRows, theirs: IntArray, mine: IntArray) -> FloatArray:
         """Jaccard similarity of text ``theirs[k]`` of the other and ``mine[k]`` of these; 0 where one has no grams."""
-        matrix, out = self._matrix(other), np.zeros(len(mine))
-        n_other = other.sizes
+        out = np.zeros(len(mine))
         for start in range(0, len(mine), _PAIRS_AT_ONCE):
             part = slice(start, start + _PAIRS_AT_ONCE)
             a, b = theirs[part], mine[part]
-            shared = np.asarray(matrix[a].multiply(self._rows[b]).sum(axis=1)).ravel().astype(np.float64)  # type: ignore[index]
-            out[part] = shared / np.maximum(n_other[a] + self.sizes[b] - shared, 1)
+            shared = np.asarray(other.matrix[a].multiply(self.mine.matrix[b]).sum(axis=1)).ravel().astype(np.float64)
+            out[part] = shared / np.maximum(other.sizes[a] + self.mine.sizes[b] - shared, 1)
         return out
 
 
+@dataclass(frozen=True)
+class GramRows:
+    """A row for each set of grams, and the sizes of the sets."""
+
+    matrix: Any
+    sizes: IntArray
+
+
 _PAIRS_AT_ONCE = 100_000
+_AT_ONCE = 10_000

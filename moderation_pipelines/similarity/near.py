@@ -56,7 +56,7 @@ class TextIndex:
 
     def _compared(self, grams: Grams, pairs: pl.DataFrame) -> pl.DataFrame:
         mine, theirs = pairs["row"].to_numpy().astype(np.int64), pairs["at"].to_numpy().astype(np.int64)
-        found = pl.Series(self._sets.similarities(grams, theirs, mine), dtype=pl.Float64)
+        found = pl.Series(self._sets.similarities(self._sets.rows(grams), theirs, mine), dtype=pl.Float64)
         return pl.DataFrame(
             {"query": pairs["query"].cast(pl.Int64), "indexed": mine, "similarity": found}
         ).filter(pl.col("similarity") >= NEAR)  # fmt: skip
@@ -103,27 +103,41 @@ def pairs_among(grams: Grams, bands: Codes) -> pl.DataFrame:
     the work grows with the number of texts. A pair that shares such crowded bands only may be missed: of 12,000 texts
     of one template, strangers among which have a similarity of .59 to .67, one to three pairs in a hundred.
     """
-    pairs = shared_bands(band_rows(bands, grams.sizes > 0).sort(_BAND, "row"))
-    first, second = (pairs[c].to_numpy().astype(np.int64) for c in ("first", "second"))
-    similarity = GramMatrix(grams).similarities(grams, first, second)
-    return pl.DataFrame({"first": first, "second": second, "similarity": similarity}).filter(
-        pl.col("similarity") >= NEAR
-    )
+    parts = [pl.DataFrame(schema={"first": pl.Int64, "second": pl.Int64, "similarity": pl.Float64})]
+    for first, second in _shared_bands(band_rows(bands, grams.sizes > 0).sort(_BAND, "row"), grams.n):
+        rows, places = np.unique(np.concatenate([first, second]), return_inverse=True)
+        sets = GramMatrix(grams.some(rows))
+        similarity = sets.similarities(sets.mine, *np.split(places.reshape(-1), 2))
+        found = pl.DataFrame({"first": first, "second": second, "similarity": similarity})
+        parts.append(found.filter(pl.col("similarity") >= NEAR))
+    return pl.concat(parts).unique(["first", "second"]).sort("first", "second")
 
 
-def shared_bands(bands: pl.DataFrame) -> pl.DataFrame:
-    """Pairs of rows that share a band: first, second, first < second; each with the first hundred of its band."""
-    first = bands.filter(pl.int_range(pl.len()).over(_BAND) < BUCKET)
-    return (
-        first.rename({"row": "first"})
-        .lazy()
-        .join(bands.rename({"row": "second"}).lazy(), on=_BAND)
-        .filter(pl.col("first") < pl.col("second"))
-        .select("first", "second")
-        .unique()
-        .sort("first", "second")
-        .collect(engine="streaming")
-    )
+def _shared_bands(bands: pl.DataFrame, n: int) -> Iterator[tuple[IntArray, IntArray]]:
+    """Pairs of rows that share a band, a bounded number at once: first, second, first < second; each with the first
+    hundred of its band. ``bands``: band, row, sorted; rows below ``n``."""
+    row, place = bands["row"].to_numpy().astype(np.int64), places_in_runs(bands[_BAND].to_numpy())
+    # The k-th row of a band is compared with those before it, a hundred at most.
+    n_before = np.minimum(place, BUCKET)
+    later = np.flatnonzero(n_before)
+    ends = np.cumsum(n_before[later])
+    for some in np.split(
+        later, np.searchsorted(ends, np.arange(_MAX_CANDIDATES, ends.max(initial=0), _MAX_CANDIDATES))
+    ):
+        counts = n_before[some]
+        offset = np.arange(counts.sum()) - np.repeat(np.cumsum(counts) - counts, counts)
+        first = row[np.repeat(some - place[some], counts) + offset]
+        pairs = np.unique(first * n + np.repeat(row[some], counts))
+        yield pairs // n, pairs % n
+
+
+def places_in_runs(values: np.ndarray) -> IntArray:
+    """Place of each value within its run of equal neighbours, from 0."""
+    if not len(values):
+        return np.zeros(0, np.int64)
+    starts = np.flatnonzero(np.append(True, values[1:] != values[:-1]))
+    lengths = np.diff(np.append(starts, len(values)))
+    return np.arange(len(values)) - np.repeat(starts, lengths)
 
 
 def components(n: int, first: IntArray, second: IntArray) -> IntArray:
