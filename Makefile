@@ -9,7 +9,7 @@ export GX_ANALYTICS_ENABLED := false
 export DAGSTER_DISABLE_TELEMETRY := yes
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo ui test test-long simulations lint format docs bench-stats bench-scoring lock clean
+.PHONY: help setup demo ui test test-long simulations lint format docs bench-stats bench-scoring bench-sides lock clean
 
 help:  ## List the verbs
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  make %-11s %s\n", $$1, $$2}'
@@ -54,6 +54,9 @@ bench-stats: $(STAMP)  ## Measure agreement and consensus at 1, 10 and 100 milli
 
 bench-scoring: $(STAMP)  ## Measure the scoring engine beside bare clients (15 minutes; TOOLS=folder adds other tools)
 	@$(BIN)/python benchmarks/scoring.py $(if $(TOOLS),--tools $(TOOLS))
+
+bench-sides: $(STAMP)  ## Measure sides by near-duplicate cluster and the search for near-twins (two minutes)
+	@$(BIN)/python benchmarks/sides.py
 
 lock: $(STAMP)  ## Write requirements.lock anew, with hashes
 	@$(BIN)/uv pip compile pyproject.toml --extra dev --universal --python-version 3.11 --generate-hashes \
