@@ -84,6 +84,7 @@ def test_drop_rejects_what_cannot_be_read_and_places_nothing(small: SmallHome, t
     assert not (small.home.drops / "labels").exists()
 
 
+@pytest.mark.slow
 def test_a_rejected_drop_fails_the_run_but_the_rest_goes_on(small: SmallHome) -> None:
     small.deliver("content", "c.jsonl", '{"item_id": "i1", "text": "hello", "locale": "en"}\n')
     small.deliver("labels", "a.jsonl", "".join(VOTE % (1, "fine", k) for k in range(3)))

@@ -261,6 +261,7 @@ def mutated(data: bytes, rng: random.Random) -> bytes:
     return data[at:] + data[:at]
 
 
+@pytest.mark.slow
 def test_two_thousand_mutated_files_and_the_accounting_closes_on_each(small: SmallHome) -> None:
     from moderation_pipelines.sample.generate import sample_files
 

@@ -296,6 +296,7 @@ def test_sensor_through_the_life_of_a_day(small: SmallHome, sensed: Sensed) -> N
     assert [sensed.look(), sensed.look()] == [[], []]
 
 
+@pytest.mark.slow
 def test_sensor_leaves_what_modpipe_run_has_done(small: SmallHome, sensed: Sensed) -> None:
     small.deliver("labels", "f.jsonl", [VOTE])
     assert run_line(small.home, small.settings).failed == []
