@@ -109,7 +109,7 @@ def side_by_changed(stated: SideBy | None, pinned: SideBy | None) -> str | None:
 
 
 def home_problems(home: Home) -> list[Problem]:
-    """A key in ``prompts/settings.yaml`` that is not the one the home's items were divided by."""
+    """A key in ``prompts/settings.yaml`` that differs from what the home's items were divided by."""
     try:
         pinned = pinned_side_by(home)
     except UserError as error:
@@ -148,7 +148,7 @@ def keyed_items(warehouse: Warehouse, day: date, eval_share: float) -> Keyed:
     own = pl.Series([None if v is None else side_key(by, v) for v in items[by]], dtype=pl.String)
     kept = items.filter(~pl.col("side_key").eq_missing(own)).height
     without = items.filter(pl.col(by).is_null() & pl.col("side_key").is_null()).height
-    largest = int(items.drop_nulls("side_key").group_by("side_key").len()["len"].max() or 0)  # type: ignore[arg-type]
+    largest = max(items["side_key"].drop_nulls().value_counts()["count"].to_list(), default=0)
     if without:
         wrong.append(
             f"{without:,} of {items.height:,} items have no {by} and are divided by their text; deliver it with the "

@@ -12,11 +12,9 @@ from moderation_pipelines.foundation.home import Home
 from moderation_pipelines.judging.judge_runs import judge_runs_table
 from moderation_pipelines.judging.ledger.ledger import Ledger
 from moderation_pipelines.judging.scores import day_tasks, score_rows
-from moderation_pipelines.judging.tables import JUDGE_RUNS, SCORES
-from moderation_pipelines.judging.tasks import ScoringTask
+from moderation_pipelines.judging.tables import JUDGE_RUNS, RUN_KEY, SCORES
+from moderation_pipelines.judging.tasks import ScoringTask, run_keys
 from moderation_pipelines.tables.warehouse import Warehouse
-
-_KEY = ["judge_id", "eval_set", "version"]
 
 
 def kept_scores(
@@ -33,23 +31,19 @@ def kept_scores(
     Rows of a judge that is still there are read from the ledger again, so that a batch that came back since settles
     them; the others stay as they are, those of a judge that was removed too. Nothing is asked.
     """
-    now = pl.DataFrame([_key(t) for t in asked], schema=dict.fromkeys(_KEY, pl.String), orient="row")
+    now = run_keys(asked)
     scores, runs = (
-        warehouse.scan(table, [day]).collect().join(now, on=_KEY, how="anti") for table in (SCORES, JUDGE_RUNS)
+        warehouse.scan(table, [day]).collect().join(now, on=RUN_KEY, how="anti") for table in (SCORES, JUDGE_RUNS)
     )
     if scores.is_empty():
         return scores, runs
-    there = set(scores.select(_KEY).unique().iter_rows())
-    tasks = [t.kind.known(t, ledger) for t in day_tasks(home, warehouse, releases, day)[0] if _key(t) in there]
+    there = set(scores.select(RUN_KEY).unique().iter_rows())
+    tasks = [t.kind.known(t, ledger) for t in day_tasks(home, warehouse, releases, day)[0] if t.run_key in there]
     if not tasks:
         return scores, runs
     again = pl.concat([score_rows(task, day, ledger) for task in tasks])
     again_runs = judge_runs_table(tasks, again, ledger, day)
     return (
-        pl.concat([again, scores.join(again, on=_KEY, how="anti")]),
-        pl.concat([again_runs, runs.join(again_runs, on=_KEY, how="anti")]),
+        pl.concat([again, scores.join(again, on=RUN_KEY, how="anti")]),
+        pl.concat([again_runs, runs.join(again_runs, on=RUN_KEY, how="anti")]),
     )
-
-
-def _key(task: ScoringTask) -> tuple[str, str, str]:
-    return task.judge_id, task.release.name, task.release.version

@@ -20,6 +20,9 @@ from moderation_pipelines.tables.vocabulary import (
     usd,
 )
 
+# What names one judge on one release.
+RUN_KEY = ("judge_id", "eval_set", "version")
+
 _PARAMETERS = text("interface, parameters and capabilities in force, as JSON")
 _MODEL = text("model asked for")
 

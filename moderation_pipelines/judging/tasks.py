@@ -23,6 +23,7 @@ from moderation_pipelines.judging.money import Price, Rates, picodollars, price_
 from moderation_pipelines.judging.probing import probe
 from moderation_pipelines.judging.requests.outcomes import LabelSet, label_set
 from moderation_pipelines.judging.requests.wire import RequestTemplate, request_template
+from moderation_pipelines.judging.tables import RUN_KEY
 from moderation_pipelines.policies.policy import Policies, Policy
 from moderation_pipelines.prompting.prompts import Prompt
 
@@ -142,6 +143,11 @@ class ScoringTask:
         return f"{self.judge_id} on {self.release.name}"
 
     @property
+    def run_key(self) -> tuple[str, str, str]:
+        """What names its rows: the values of RUN_KEY."""
+        return self.judge_id, self.release.name, self.release.version
+
+    @property
     def rows(self) -> int:
         return int(self.release.manifest["rows"])
 
@@ -197,6 +203,11 @@ class ScoringTask:
             transport=lambda key: self.kind.transport(self, key),
             refusal=f"{self.judge_id} has a budget but no price in force on {day}" if unpriced else None,
         )
+
+
+def run_keys(tasks: Sequence[ScoringTask]) -> pl.DataFrame:
+    """The RUN_KEY of every task, a row each."""
+    return pl.DataFrame([t.run_key for t in tasks], schema=dict.fromkeys(RUN_KEY, pl.String), orient="row")
 
 
 def scoring_tasks(asked: Asked, releases: Sequence[Release]) -> tuple[list[ScoringTask], list[str]]:

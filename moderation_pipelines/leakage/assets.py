@@ -9,15 +9,14 @@ from moderation_pipelines.eval_sets.asked import releases_of
 from moderation_pipelines.eval_sets.selection import latest_content
 from moderation_pipelines.ingest.tables import CONTENT
 from moderation_pipelines.judging.scores import day_tasks
-from moderation_pipelines.judging.tables import SCORES
+from moderation_pipelines.judging.tables import RUN_KEY, SCORES
+from moderation_pipelines.judging.tasks import run_keys
 from moderation_pipelines.leakage.learnt import BY_KEY, leakage_tables, learnt_items, learnt_texts
 from moderation_pipelines.leakage.near_twins import ReleasedTexts, near_content, near_twins_table
 from moderation_pipelines.leakage.tables import LEAKAGE, NEAR_TWINS, SEEN_ITEMS
 from moderation_pipelines.wiring.day_run import DayRun, Span
 from moderation_pipelines.wiring.partitions import Days
 from moderation_pipelines.wiring.table_assets import Checked, Made, tables_asset
-
-_KEY = ["judge_id", "eval_set", "version"]
 
 
 def build(days: Days) -> list[Any]:
@@ -47,8 +46,8 @@ def leakage(run: DayRun) -> Iterator[Made | Checked]:
     ]  # fmt: skip
     keys = latest_content(pl.concat(parts)).drop("drop_date")
     measured, seen = leakage_tables(tasks, near, keys.collect(engine="streaming"), day)
-    asked = pl.DataFrame([_key(t) for t in tasks], schema=dict.fromkeys(_KEY, pl.String), orient="row")
-    kept = [warehouse.scan(t, [day]).collect().join(asked, on=_KEY, how="anti") for t in (LEAKAGE, SEEN_ITEMS)]
+    asked = run_keys(tasks)
+    kept = [warehouse.scan(t, [day]).collect().join(asked, on=RUN_KEY, how="anti") for t in (LEAKAGE, SEEN_ITEMS)]
     by_side = dict(twins.group_by("side").len().iter_rows())
     yield Made(NEAR_TWINS, twins, {f"items with near-twins on the {s} side": n for s, n in sorted(by_side.items())})
     shared = measured.filter(pl.col("measure") == "near_duplicate").select(
@@ -57,7 +56,3 @@ def leakage(run: DayRun) -> Iterator[Made | Checked]:
     shown = {f"near what {j} was {u} on, {e}": f"{s:,} of {n:,} items" for j, e, u, s, n in shared.iter_rows()}
     yield Made(LEAKAGE, pl.concat([measured, kept[0]]), shown or {"note": "no judge learnt anything of this home"})
     yield Made(SEEN_ITEMS, pl.concat([seen, kept[1]]))
-
-
-def _key(task: Any) -> tuple[str, str, str]:
-    return task.judge_id, task.release.name, task.release.version

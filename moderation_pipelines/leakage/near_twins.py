@@ -23,7 +23,7 @@ class ReleasedTexts:
     def __init__(self, releases: Sequence[Release]) -> None:
         frames = [
             r.items().select(
-                "item_id", "text", "text_sha256", "locale",
+                "item_id", "text", "text_sha256",
                 eval_set=pl.lit(r.name), version=pl.lit(r.version), policy=pl.lit(r.policy),
             )
             for r in releases

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import replace
+from functools import partial
 
 import numpy as np
 
@@ -88,7 +89,7 @@ def of_labels(name: str, items: Scored, costs: Costs | None = None) -> DesignEff
     if name == EXPECTED_COST:
         assert costs is not None
         priced = costs.model_copy(update={"review": None})
-        measure: Callable[[Sums], FloatArray] = lambda sums: cost_per_item(sums, priced)  # noqa: E731
+        measure: Callable[[Sums], FloatArray] = partial(cost_per_item, costs=priced)
         mask = np.ones(len(items.truth), bool)
     else:
         found = known[name].of_sums

@@ -13,11 +13,11 @@ from dataclasses import dataclass
 import polars as pl
 
 from moderation_pipelines.eval_sets.release import Release
+from moderation_pipelines.judging.tables import RUN_KEY
 from moderation_pipelines.metrics.tables import UNLIKE
 
 MIN_LEFT = 30
 WORDS = "items unlike anything it learnt"
-_KEY = ("judge_id", "eval_set", "version")
 
 
 @dataclass(frozen=True)
@@ -41,9 +41,9 @@ class Learners:
         """Scores of judges that learnt something, of the items unlike anything they learnt; with ``others_too`` also
         all scores of judges that learnt nothing."""
         if not others_too:
-            scores = scores.join(self.leakage.select(_KEY).unique(), on=_KEY, how="semi", maintain_order="left")
-        seen = self.seen_items.select(*_KEY, "item_id").unique()
-        return scores.join(seen, on=[*_KEY, "item_id"], how="anti", maintain_order="left")
+            scores = scores.join(self.leakage.select(RUN_KEY).unique(), on=RUN_KEY, how="semi", maintain_order="left")
+        seen = self.seen_items.select(*RUN_KEY, "item_id").unique()
+        return scores.join(seen, on=[*RUN_KEY, "item_id"], how="anti", maintain_order="left")
 
     def _of(self, table: pl.DataFrame, judges: Collection[str], release: Release) -> pl.DataFrame:
         return table.filter(

@@ -144,7 +144,7 @@ def advice_line(advice: Advice) -> str:
 
 def page_values(data: ReportData) -> dict[str, Any]:
     """What both page templates need: the data, rows per table, charts."""
-    metrics = leading_rows(data)
+    metrics, with_learnt = leading_rows(data), rows_of_all_items(data)
     surest = pl.when(pl.col("n_others") > pl.col("n_compared")).then("others_ci_high").otherwise("ci_high")
     raters = data.raters.sort(surest, "rater_id", "policy", nulls_last=True)
     return {
@@ -160,7 +160,7 @@ def page_values(data: ReportData) -> dict[str, Any]:
         "method_charts": _method_charts(data),
         "reliability": data.reliability.filter(pl.col("n") >= FEW_ITEMS).sort("policy", "source", "bin").to_dicts(),
         "reliability_charts": _reliability_charts(data),
-        "with_learnt": rows_of_all_items(data),
+        "with_learnt": with_learnt,
         "items_words": WORDS,
         "learners": any(r["is_unlike"] for r in metrics),
         "is_clustered": data.metrics["design_effect"].is_not_null().any(),
@@ -169,7 +169,7 @@ def page_values(data: ReportData) -> dict[str, Any]:
         "raters": raters.head(SHOWN_RATERS).to_dicts(),
         "n_raters": raters.height,
         "metrics": metrics,
-        "judges": sorted({r["judge_id"] for r in [*metrics, *rows_of_all_items(data)] if r["accuracy"]["n"]}),
+        "judges": sorted({r["judge_id"] for r in [*metrics, *with_learnt] if r["accuracy"]["n"]}),
         "anonymous": any(r["n_raters"] is None for p in data.policies for r in agreement_rows(data, p.id)),
         "judge_charts": _judge_charts(metrics),
         "slices": _slices(data),

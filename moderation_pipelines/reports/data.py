@@ -20,7 +20,7 @@ from moderation_pipelines.foundation.home import Home
 from moderation_pipelines.foundation.settings import Settings
 from moderation_pipelines.ingest.rule_words import conversion_words, rule_words
 from moderation_pipelines.ingest.tables import CONTENT, CONVERSIONS, DROPS, QUARANTINE
-from moderation_pipelines.judging.tables import JUDGE_RUNS, SCORES
+from moderation_pipelines.judging.tables import JUDGE_RUNS, RUN_KEY, SCORES
 from moderation_pipelines.leakage.tables import LEAKAGE, SEEN_ITEMS
 from moderation_pipelines.metrics.tables import COMPARISONS, METRICS, UNLIKE, unlike_name
 from moderation_pipelines.metrics.unlike import MIN_LEFT, Learners, leading
@@ -274,9 +274,8 @@ def _leading_scores(scores: pl.DataFrame, warehouse: Warehouse, day: date) -> pl
     """Scores without those of items like something the judge learnt; none of a judge with fewer than thirty left."""
     learners = Learners(*(warehouse.scan(t, [day]).collect() for t in (LEAKAGE, SEEN_ITEMS)))
     left = learners.without_seen(scores, others_too=True)
-    key = ["judge_id", "eval_set", "version"]
-    few = left.join(learners.leakage.select(key).unique(), on=key, how="semi").group_by(key).len()
-    return left.join(few.filter(pl.col("len") < MIN_LEFT), on=key, how="anti", maintain_order="left")
+    few = left.join(learners.leakage.select(RUN_KEY).unique(), on=RUN_KEY, how="semi").group_by(RUN_KEY).len()
+    return left.join(few.filter(pl.col("len") < MIN_LEFT), on=RUN_KEY, how="anti", maintain_order="left")
 
 
 def _confusion(scores: pl.DataFrame, current: Sequence[Release]) -> pl.DataFrame:
